@@ -1,0 +1,176 @@
+"""Makes a dataset of composed clips on all cores: the part that `make_demo.py` and `make_stamps.py` share."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Iterator, Protocol, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from clip_folder import LABEL, complete, number_classes, prepare_root, write_clip, write_metadata, write_text
+from scene import SPLITS, Background, ObjectKind, clip_kind, clip_rng, compose
+
+FORMAT_VERSION = 1
+
+
+class Generator(Protocol):
+    """What a dataset is made of; a small object, since every process gets its own copy.
+
+    Attributes:
+        name: first part of the clips' names.
+        version: raised when the same settings would give other clips.
+        licence: of pictures and sounds, for the index.
+    """
+
+    name: str
+    version: int
+    licence: str
+
+    def object_kinds(self) -> Sequence[ObjectKind]:
+        """Everything that can be put into a clip."""
+
+    def background(self, split: str) -> Background:
+        """What draws the backgrounds of a split."""
+
+
+def clip_counts(text: str) -> tuple[int, int, int]:
+    """Parses "300,60,60"."""
+    try:
+        train, val, test = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected three numbers such as 300,60,60, not {text!r}") from None
+    if min(train, val, test) < 0 or train + val + test == 0:
+        raise argparse.ArgumentTypeError(f"expected numbers of clips from 0 up, at least one of them above, not {text!r}")
+    return train, val, test
+
+
+def add_options(parser: argparse.ArgumentParser, out: str, size: int, clips: tuple[int, int, int]) -> None:
+    """Adds the options that all datasets share, with these defaults."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.add_argument("--out", type=Path, default=Path(out), help="folder to write (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=size, help="side of the frames in pixels (default: %(default)s)")
+    parser.add_argument("--clips", type=clip_counts, default=clips, metavar="TRAIN,VAL,TEST", help=f"default: {','.join(map(str, clips))}")
+    parser.add_argument("--workers", type=int, default=cores, help="processes (default: one for each core, here %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a dataset that was made with other settings")
+
+
+def clip_names(name: str, clips: Sequence[int]) -> Iterator[tuple[str, int, str]]:
+    """Every clip as split, index and uid."""
+    for split, count in zip(SPLITS, clips):
+        for index in range(count):
+            yield split, index, f"{name}_{split}_{index:05d}"
+
+
+class ClipMaker:
+    """Composes and writes single clips. It holds what stays the same between clips."""
+
+    def __init__(self, generator: Generator, root: Path, seed: int, size: int):
+        self.generator, self.root, self.seed, self.size = generator, root, seed, size
+        self.kinds = generator.object_kinds()
+        self.label2idx = number_classes(kind.class_name for kind in self.kinds)
+
+    def make(self, split: str, index: int, uid: str) -> None:
+        kind, background = clip_kind(self.seed, split, index), self.generator.background(split)
+        clip = compose(clip_rng(self.seed, split, index), self.kinds, self.size, split, kind, background)
+        write_clip(self.root, uid, clip, self.label2idx)
+
+
+_maker: ClipMaker
+
+
+def _start_worker(generator: Generator, root: Path, seed: int, size: int) -> None:
+    """Sets up a process: it leaves Ctrl-C to its parent and ends when its parent is killed."""
+    global _maker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process().sentinel
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    _maker = ClipMaker(generator, root, seed, size)
+
+
+def _make_in_worker(split: str, index: int, uid: str) -> None:
+    _maker.make(split, index, uid)
+
+
+def make_clips(generator: Generator, root: Path, seed: int, size: int, missing: Sequence[tuple[str, int, str]], workers: int) -> None:
+    """Makes the missing clips, with a progress bar; in this process if `workers` is 1."""
+    bar = tqdm(total=len(missing), unit="clip", desc=str(root))
+    if workers == 1:
+        maker = ClipMaker(generator, root, seed, size)
+        for item in missing:
+            maker.make(*item)
+            bar.update()
+    else:
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, context, _start_worker, (generator, root, seed, size))
+        try:
+            for future in as_completed([pool.submit(_make_in_worker, *item) for item in missing]):
+                future.result()
+                bar.update()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    bar.close()
+
+
+def make_dataset(generator: Generator, options: argparse.Namespace, **extra_settings) -> bool:
+    """Makes what is missing of a dataset; returns False if it was complete already.
+
+    A clip depends on the seed, its split and its index alone. Clips that an interrupted run has finished are kept.
+
+    Args:
+        extra_settings: more that decides what the clips are; a dataset made with other settings is not continued.
+
+    Raises:
+        ValueError: the folder holds something else, or an option makes no sense.
+    """
+    if options.size < 48:
+        raise ValueError(f"--size {options.size}: objects of a quarter of the frame need frames of at least 48 pixels")
+    if options.workers < 1 or options.seed < 0:
+        raise ValueError(f"--workers {options.workers} --seed {options.seed}: expected at least one process and a seed from 0 up")
+    settings = {"format": FORMAT_VERSION, "generator": generator.name, "generator_version": generator.version}
+    settings |= {"seed": options.seed, "size": options.size, "clips": dict(zip(SPLITS, options.clips)), **extra_settings}
+    root = options.out
+    if prepare_root(root, settings, options.overwrite):
+        return False
+    clips = list(clip_names(generator.name, options.clips))
+    missing = [item for item in clips if not (root / LABEL / item[2]).exists()]
+    make_clips(generator, root, options.seed, options.size, missing, min(options.workers, max(1, len(missing))))
+    label2idx = number_classes(kind.class_name for kind in generator.object_kinds())
+    write_text(root / "label2idx.json", "{" + ", ".join(f'"{name}": {number}' for name, number in label2idx.items()) + "}\n")
+    write_metadata(
+        root,
+        (
+            {"uid": uid, "split": split, "kind": clip_kind(options.seed, split, index), "licence": generator.licence}
+            for split, index, uid in clips
+        ),
+    )
+    complete(root)
+    return True
+
+
+def run(generator: Generator, options: argparse.Namespace, **extra_settings) -> int:
+    """`make_dataset` for the command line: says what was done, or what to do; returns the exit status."""
+    try:
+        made = make_dataset(generator, options, **extra_settings)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nstopped; the finished clips in {options.out} are kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    print(f"{options.out}: {'complete' if made else 'was complete already'}, {sum(options.clips)} clips")
+    return 0

@@ -1,0 +1,19 @@
+"""PCMANet: audio-visual segmentation, module by module as the paper names them."""
+
+from . import losses
+from .audio import LogMel, Postprocessor, VGGish
+from .avga import AVGA
+from .cim import ConfidenceInducedMasking
+from .datasets import AVSS, MS3, S4, Clip
+from .fusion import GuidedFusion
+from .metrics import FMeasure, MeanIoU, SemanticIoU
+from .model import AudioVisualModel
+from .pcmanet import PCMANet, PCMAOutput
+from .qsca import QSCA
+from .visual import VisualPyramid
+
+__all__ = [
+    "AVGA", "AVSS", "AudioVisualModel", "Clip", "ConfidenceInducedMasking", "FMeasure", "GuidedFusion", "LogMel", "MS3",
+    "MeanIoU", "PCMANet", "PCMAOutput", "Postprocessor", "QSCA", "S4", "SemanticIoU", "VGGish", "VisualPyramid", "losses",
+]  # fmt: skip
+__version__ = "0.1.0"

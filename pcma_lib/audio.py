@@ -1,0 +1,158 @@
+"""From a waveform to one embedding a second: VGGish's front end, network and postprocessor (paper III-A).
+
+The front end follows Hershey et al., "CNN architectures for large-scale audio classification" (2017),
+reference [40] of the paper; its constants are listed where they are used.
+"""
+
+import torch
+import torchaudio
+from torch import nn
+
+SAMPLE_RATE = 16000
+EXAMPLE_SECONDS = 0.96
+
+
+def mel_filters(bands=64, fft_size=512, sample_rate=SAMPLE_RATE, low_hz=125.0, high_hz=7500.0):
+    """VGGish's filter bank: triangles drawn over the mel axis, not over hertz, without normalisation.
+
+    Returns:
+        [fft_size // 2 + 1, bands]; the row of the constant component is zero.
+    """
+
+    def mel(hz):
+        return 1127.0 * torch.log1p(hz / 700.0)
+
+    bins = mel(torch.linspace(0, sample_rate / 2, fft_size // 2 + 1, dtype=torch.float64))[:, None]
+    edges = torch.linspace(
+        mel(torch.tensor(low_hz, dtype=torch.float64)).item(),
+        mel(torch.tensor(high_hz, dtype=torch.float64)).item(),
+        bands + 2,
+        dtype=torch.float64,
+    )
+    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
+    rising = (bins - lower) / (centre - lower)
+    falling = (upper - bins) / (upper - centre)
+    weights = torch.minimum(rising, falling).clamp(min=0)
+    weights[0] = 0
+    return weights.float()
+
+
+class LogMel(nn.Module):
+    """Waveform to log-mel examples, equal to VGGish's own front end.
+
+    400-sample periodic Hann windows every 160 samples, no padding, magnitude of a 512-point FFT, 64 mel bands from
+    125 to 7500 Hz, log(mel + 0.01), cut into examples of 96 frames. Example k therefore starts at 0.96 k seconds.
+
+    Args:
+        sample_rate: of the waveform, in Hz; anything but 16000 is resampled.
+
+    Shapes:
+        waveform: [N], or [channels, N] which is averaged to mono; values in [-1, 1].
+        returns: [examples, 1, 96, 64] float32.
+
+    Raises:
+        ValueError: not one or two dimensions, not finite, or shorter than one example (0.975 s).
+    """
+
+    def __init__(self, sample_rate=SAMPLE_RATE):
+        super().__init__()
+        if sample_rate <= 0:
+            raise ValueError(f"sample_rate must be positive, got {sample_rate}")
+        self.sample_rate = sample_rate
+        self.register_buffer("window", torch.hann_window(400, periodic=True), persistent=False)
+        self.register_buffer("filters", mel_filters(), persistent=False)
+
+    def forward(self, waveform):
+        waveform = torch.as_tensor(waveform, dtype=torch.float32, device=self.window.device)
+        if waveform.ndim not in (1, 2):
+            raise ValueError(f"waveform must be [N] or [channels, N], got {list(waveform.shape)}")
+        if not torch.isfinite(waveform).all():
+            raise ValueError("waveform holds NaN or infinite samples")
+        if waveform.ndim == 2:
+            waveform = waveform.mean(0)
+        if self.sample_rate != SAMPLE_RATE:
+            waveform = torchaudio.functional.resample(waveform, int(self.sample_rate), SAMPLE_RATE)
+        frames = 1 + (waveform.numel() - 400) // 160
+        if frames < 96:
+            needed = (400 + 95 * 160) / SAMPLE_RATE
+            raise ValueError(f"waveform of {waveform.numel() / SAMPLE_RATE:.3f} s is shorter than one example ({needed} s)")
+        spectrum = torch.fft.rfft(waveform.unfold(0, 400, 160) * self.window, n=512).abs()
+        log_mel = torch.log(spectrum @ self.filters + 0.01)
+        examples = frames // 96
+        return log_mel[: examples * 96].reshape(examples, 1, 96, 64)
+
+
+class VGGish(nn.Module):
+    """The VGG-like network over log-mel examples ([40]; layers named as in the released weights).
+
+    Args:
+        width: share of the published channel numbers (64 to 512, 4096). 1.0 loads the released weights;
+            a smaller one is for training from scratch on small data.
+
+    Shapes:
+        log_mel: [..., 1, 96, 64] -> [..., 128], the raw embedding without PCA, as AVS models use it.
+    """
+
+    def __init__(self, width=1.0):
+        super().__init__()
+        a, b, c, d, hidden = (max(1, round(n * width)) for n in (64, 128, 256, 512, 4096))
+        layers, previous = [], 1
+        for stage in ([a], [b], [c, c], [d, d]):
+            for channels in stage:
+                layers += [nn.Conv2d(previous, channels, 3, padding=1), nn.ReLU()]
+                previous = channels
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.embeddings = nn.Sequential(
+            nn.Linear(d * 6 * 4, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 128), nn.ReLU()
+        )
+
+    def forward(self, log_mel):
+        if log_mel.shape[-3:] != (1, 96, 64):
+            raise ValueError(f"log_mel must be [..., 1, 96, 64], got {list(log_mel.shape)}")
+        features = self.features(log_mel.reshape(-1, 1, 96, 64))
+        # The published weights flatten height, width, channel in this order.
+        embedding = self.embeddings(features.permute(0, 2, 3, 1).flatten(1))
+        return embedding.reshape(*log_mel.shape[:-3], 128)
+
+
+class Postprocessor(nn.Module):
+    """VGGish's PCA whitening and 8-bit quantisation, as AudioSet's published embeddings have them.
+
+    Audio-visual segmentation uses the raw embedding instead; this class is for comparing with published features.
+
+    Args:
+        eigenvectors: [128, 128] PCA matrix, one component a row.
+        means: [128] or [128, 1].
+
+    Shapes:
+        embedding: [..., 128] -> [..., 128] whole numbers from 0 to 255 (float), -2 to 2 in steps of 4/255.
+    """
+
+    def __init__(self, eigenvectors, means):
+        super().__init__()
+        if tuple(eigenvectors.shape) != (128, 128) or means.numel() != 128:
+            raise ValueError(f"expected [128, 128] and 128 means, got {list(eigenvectors.shape)}, {list(means.shape)}")
+        self.register_buffer("pca_eigen_vectors", eigenvectors.float())
+        self.register_buffer("pca_means", means.float().reshape(128))
+
+    def forward(self, embedding):
+        whitened = (embedding - self.pca_means) @ self.pca_eigen_vectors.T
+        return torch.round((whitened.clamp(-2.0, 2.0) + 2.0) * (255.0 / 4.0))
+
+
+def load_vggish(path):
+    """VGGish with the released weights from a local file (safetensors, or a .pth read without unpickling code).
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: not VGGish's parameters.
+    """
+    from .checkpoints import load_tensors
+
+    model = VGGish()
+    state = {k: v for k, v in load_tensors(path).items() if not k.startswith("pproc.")}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not hold VGGish's parameters: {error}") from None
+    return model.eval()

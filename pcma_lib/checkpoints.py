@@ -1,0 +1,78 @@
+"""Weights on disk: safetensors with the model's settings inside, written beside and renamed."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+
+def write_atomically(path, write):
+    """Call `write(temporary_path)`, then rename to `path`: readers see the old file or the new one, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _umask():
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_json(path, content):
+    write_atomically(path, lambda p: Path(p).write_text(json.dumps(content, indent=2) + "\n"))
+
+
+def load_tensors(path):
+    """Tensors by name from a .safetensors file, or from a .pth/.pt file without running the code a pickle may hold.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: not a readable checkpoint of tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}: {error})") from None
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise ValueError(f"{path} holds {type(state).__name__}, expected tensors by name")
+    return state
+
+
+def save_model(path, model, settings, metrics=None):
+    """Write the model's parameters and, inside the same file, what it takes to build it again."""
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    metadata = {"settings": json.dumps(settings), "metrics": json.dumps(metrics or {})}
+    write_atomically(path, lambda p: save_file(state, p, metadata=metadata))
+
+
+def read_settings(path):
+    """The settings and the metrics that `save_model` put into the file."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        return json.loads(metadata["settings"]), json.loads(metadata["metrics"])
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not a checkpoint of this project ({type(error).__name__}: {error})") from None

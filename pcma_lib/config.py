@@ -1,0 +1,133 @@
+"""Everything that a training run is told, and the settings that have names."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class TrainConfig:
+    """Settings of a run; `TrainConfig.preset(name)` gives the named ones, keyword arguments change them."""
+
+    # data
+    dataset: str = "avss"  # layout: "s4", "ms3" or "avss" (which composed data use too)
+    data: str = "data/demo"  # folder of the data, relative to the project's root or absolute
+    semantic: bool = False  # True: classes (AVSS), False: a binary mask
+    image_size: int = 224  # pixels, divisible by 32
+    cache: bool = False  # keep decoded clips in memory
+    workers: int = 4  # processes that load data; 0 loads in the training process
+    negative_audio: float = 0.0  # share of training clips given muted, noise or swapped sound and an empty mask
+    remix: float = 0.0  # share of composed training clips whose sounding objects are drawn anew
+    # network
+    backbone: str = "resnet50"  # a timm encoder
+    pretrained: bool | str = False  # ImageNet weights through timm, or the path of a weight file
+    channels: int = 256  # C
+    groups: int = 8  # g of AVGA
+    heads: int = 8  # attention heads of QSCA
+    threshold: float = 0.99  # c of CIM
+    as_released: bool = False  # the two faults of the published code
+    vggish_width: float = 1.0  # share of VGGish's channels
+    vggish_weights: str | None = None  # the released VGGish weights
+    train_audio: bool = False  # train VGGish along
+    listen: bool = True  # False: vision only, the embedding is zeros
+    # optimisation
+    epochs: int = 15
+    max_steps: int | None = None  # stop after so many steps, whatever the epochs say
+    batch_size: int = 4  # clips a step, over all processes and accumulated parts
+    accumulate: int = 1  # parts into which a step's clips are split
+    optimizer: str = "adam"  # "adam" or "adamw"
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    schedule: str = "constant"  # "constant", or "cosine" to zero
+    warmup_steps: int = 0
+    clip_gradients: float | None = None  # largest norm of the gradient
+    stage_weights: tuple = (1.0, 1.0, 1.0, 1.0)  # lambda_1 .. lambda_4
+    mixed_precision: str = "auto"  # "auto": bf16 where the device computes it; "no", "bf16", "fp16"
+    seed: int = 0
+    # records
+    evaluate_every: int = 1  # epochs between validations
+    save_every: int = 100  # steps between resume states
+
+    def __post_init__(self):
+        self.stage_weights = tuple(self.stage_weights)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            expected = {"int": int, "float": (int, float), "bool": bool, "str": str}.get(_name(field.type))
+            if expected and (not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool)):
+                raise ValueError(f"{field.name} must be {_name(field.type)}, got {value!r}")
+        for name, allowed in {
+            "dataset": ("s4", "ms3", "avss"),
+            "optimizer": ("adam", "adamw"),
+            "schedule": ("constant", "cosine"),
+            "mixed_precision": ("auto", "no", "bf16", "fp16"),
+        }.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+        for name in ("epochs", "batch_size", "accumulate", "evaluate_every", "save_every", "learning_rate", "image_size"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("negative_audio", "remix"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share from 0 to 1, got {getattr(self, name)}")
+        if self.image_size % 32:
+            raise ValueError(f"image_size must be divisible by 32, got {self.image_size}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size ({self.batch_size}) must be divisible by accumulate ({self.accumulate})")
+
+    @classmethod
+    def preset(cls, name, **changes):
+        """A named setting with changes; a change of None is ignored, so that a notebook can leave it open.
+
+        Raises:
+            ValueError: no such preset or field.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"unknown preset {name!r}; one of {', '.join(PRESETS)}")
+        known = {f.name for f in dataclasses.fields(cls)}
+        if unknown := set(changes) - known:
+            raise ValueError(f"TrainConfig has no {', '.join(sorted(unknown))}; its fields are {', '.join(sorted(known))}")
+        return cls(**{**PRESETS[name], **{k: v for k, v in changes.items() if v is not None}})
+
+    def model_settings(self):
+        """The arguments of `AudioVisualModel`."""
+        names = ("backbone", "channels", "groups", "heads", "threshold", "as_released")
+        names += ("vggish_width", "train_audio", "listen")
+        return {n: getattr(self, n) for n in names}
+
+    def to_dict(self):
+        return {**dataclasses.asdict(self), "stage_weights": list(self.stage_weights)}
+
+
+def _name(annotation):
+    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+
+
+def project_root():
+    """The folder of the checkout, from wherever a notebook was started; the current folder for an installed package."""
+    root = Path(__file__).resolve().parents[1]
+    return root if (root / "pyproject.toml").is_file() else Path.cwd()
+
+
+def resolve(path):
+    """A path relative to the project's root, or an absolute one."""
+    return Path(path) if Path(path).is_absolute() else project_root() / path
+
+
+_SMALL = dict(
+    dataset="avss", image_size=96, cache=True, workers=0,
+    backbone="resnet18", channels=64, groups=8, heads=4, vggish_width=0.25, train_audio=True,
+    optimizer="adamw", learning_rate=1e-3, weight_decay=0.02, schedule="cosine", warmup_steps=40, clip_gradients=1.0,
+    batch_size=8, save_every=100, remix=0.5,
+)  # fmt: skip
+_PAPER = dict(
+    image_size=224, channels=256, groups=8, threshold=0.99, pretrained=True, vggish_weights="weights/vggish.safetensors",
+    optimizer="adam", learning_rate=1e-4, schedule="constant", batch_size=4,
+)  # fmt: skip
+PRESETS = {
+    "quick": dict(_SMALL, data="data/quick", image_size=64, channels=32, epochs=2, batch_size=4, warmup_steps=2),
+    "demo": dict(_SMALL, data="data/demo", epochs=12),
+    "stamps": dict(_SMALL, data="data/stamps", epochs=12),
+    "s4": dict(_PAPER, dataset="s4", data="data/AVSBench/Single-source", epochs=15),
+    "ms3": dict(_PAPER, dataset="ms3", data="data/AVSBench/Multi-sources", epochs=30),
+    "avss": dict(_PAPER, dataset="avss", data="data/AVSBench/AVSBench-semantic", semantic=True, epochs=60),
+}

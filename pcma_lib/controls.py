@@ -1,0 +1,133 @@
+"""Other sounds for a clip: the controls that tell a model which listens from one which only looks.
+
+The sound is changed as a waveform and goes through the same front end as every other. `other_sound` gives the mask that
+the result is compared with: the object's own for "other_object", else the clip's original one (an empty prediction is
+the right answer to all but the mixed controls, and its distance from the original mask is what shows it).
+"""
+
+import numpy as np
+
+from .audio import SAMPLE_RATE
+
+# name: what is heard
+CONTROLS = {
+    "muted": "zeros",
+    "noise": "white noise at the clip's own level",
+    "noise_mixed": "the clip's own sound with white noise 10 dB below it",
+    "swapped": "another clip's sound, of a category that is not in this clip",
+    "other_object": "a silent object of the same picture (composed data)",
+    "off_screen": "a source that is not in the picture (composed data)",
+    "off_screen_mixed": "the clip's own sound with a source that is not in the picture, at half its level",
+}
+COMPOSED_ONLY = ("other_object", "off_screen")
+MIXED = ("noise_mixed", "off_screen_mixed")
+FADE_SECONDS = 0.02
+
+
+def rms(wave):
+    return float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) if wave.size else 0.0
+
+
+def other_sound(control, dataset, index, rng):
+    """The clip's waveform under a control and the mask to compare with.
+
+    Args:
+        control: a key of CONTROLS. dataset: an AVSBench. index: of the clip. rng: numpy Generator.
+
+    Returns:
+        wave [N] float32 and masks uint8 [T, H, W].
+
+    Raises:
+        ValueError: an unknown control, or one that this clip has no answer to.
+    """
+    raw = dataset.raw(index)
+    wave, masks = raw.wave, raw.masks
+    if control not in CONTROLS:
+        raise ValueError(f"unknown control {control!r}; one of {', '.join(CONTROLS)}")
+    if control == "muted":
+        return np.zeros_like(wave), masks
+    if control.startswith("noise"):
+        level = rms(wave) * (10 ** (-10 / 20) if control in MIXED else 1)
+        noise = rng.standard_normal(len(wave)).astype(np.float32) * level
+        return (wave + noise if control in MIXED else noise), masks
+    if control in COMPOSED_ONLY and raw.objects is None:
+        raise ValueError(f"{dataset.name(index)}: control {control!r} needs composed data, with each object's sound alone")
+    if control == "other_object":
+        silent = silent_objects(raw)
+        if not silent:
+            raise ValueError(f"{dataset.name(index)} has no visible object that is silent throughout")
+        chosen = int(rng.choice(silent))
+        number = 1 if not dataset.semantic else dataset.classes[raw.objects[chosen]["class"]]
+        return raw.object_waves[chosen], ((raw.instances == chosen + 1) * number).astype(np.uint8)
+    foreign = _foreign_wave(dataset, index, rng, alone=control != "swapped")
+    if control in MIXED:
+        return wave + foreign * (0.5 * rms(wave) / max(rms(foreign), 1e-8)), masks
+    return foreign, masks
+
+
+def silent_objects(raw):
+    """Numbers of the visible objects that sound in no second."""
+    return [i for i, o in enumerate(raw.objects) if o["on_screen"] and not any(o["sounds"])]
+
+
+def _foreign_wave(dataset, index, rng, alone):
+    """The sound of another clip that shares no category with this one; alone=True takes one object's, where it can."""
+    raw = dataset.raw(index)
+    here = _categories(dataset, index)
+    for other in rng.permutation(len(dataset)):
+        other = int(other)
+        there = _categories(dataset, other)
+        if other == index or not there:
+            continue
+        source = dataset.raw(other)
+        if alone and source.objects is not None:
+            candidates = [i for i, o in enumerate(source.objects) if o["class"] not in here]
+            if candidates:
+                return _fit(source.object_waves[int(rng.choice(candidates))], len(raw.wave))
+        elif not here & there:
+            return _fit(source.wave, len(raw.wave))
+    raise ValueError(f"no clip of split {dataset.split!r} has a category that is not in {dataset.name(index)}")
+
+
+def _categories(dataset, index):
+    """What is seen or heard in a clip; where an index has no categories, the clip itself stands for one."""
+    raw = dataset.raw(index)
+    if raw.objects is not None:
+        return {o["class"] for o in raw.objects}
+    return set(filter(None, dataset.category(index).replace("_and_", ",").split(","))) or {dataset.name(index)}
+
+
+def _fit(wave, length):
+    return np.resize(wave, length)
+
+
+def gate(sounds):
+    """One second a switch: [T] of 0/1 -> [T * 16000] with raised-cosine edges of 20 ms."""
+    half = int(FADE_SECONDS * SAMPLE_RATE) // 2
+    steps = np.repeat(np.asarray(sounds, np.float32), SAMPLE_RATE)
+    window = np.hanning(2 * half + 1).astype(np.float32)
+    return np.convolve(np.pad(steps, half, mode="edge"), window / window.sum(), mode="valid")
+
+
+def remix(raw, classes, rng):
+    """Draw anew which objects of a composed clip sound, and when.
+
+    The same picture with another sound and another truth is what a model that only looks can't get right.
+
+    Args:
+        raw: a composed `Raw`. classes: class numbers by name for semantic masks, None for binary ones.
+
+    Returns:
+        wave [N] float32, masks uint8 [T, H, W].
+    """
+    seconds = len(raw.frames)
+    chosen = rng.permutation(len(raw.objects))[: rng.choice([0, 1, 2], p=[0.05, 0.6, 0.35])]
+    wave = np.zeros_like(raw.wave)
+    masks = np.zeros_like(raw.masks)
+    for i in map(int, chosen):
+        sounds = np.ones(seconds, int) if rng.random() < 0.5 else rng.integers(0, 2, seconds)
+        wave += raw.object_waves[i] * gate(sounds) * rng.uniform(0.6, 1.2)
+        number = 1 if classes is None else classes[raw.objects[i]["class"]]
+        masks[(raw.instances == i + 1) & (sounds[:, None, None] > 0)] = number
+    wave += rng.standard_normal(len(wave)).astype(np.float32) * 10 ** (rng.uniform(-65, -45) / 20)
+    return wave, masks

@@ -1,0 +1,304 @@
+"""AVSBench's S4, MS3 and AVSS, and the composed data sets in the same layout (paper V-A)."""
+
+import csv
+import json
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import Dataset
+
+from .audio import LogMel
+from .controls import other_sound, remix
+from .files import inside, open_image, read_frame, read_mask, read_wave
+
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+
+@dataclass
+class Clip:
+    """One clip, or a batch of clips with an axis B in front.
+
+    frames [T, 3, H, W] float, ImageNet-normalised; log_mel [T, 1, 96, 64]; masks [T, H, W] uint8, 0/1 or the class;
+    labelled [T] bool, frames that have a mask; valid [T] bool, False where a batch was padded; name; category.
+    """
+
+    frames: torch.Tensor
+    log_mel: torch.Tensor
+    masks: torch.Tensor
+    labelled: torch.Tensor
+    valid: torch.Tensor
+    name: str | list
+    category: str | list
+
+    def to(self, device):
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Clip(**{k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in moved.items()})
+
+
+def collate(clips):
+    """Stack clips; shorter ones are padded with zeros and flagged in `valid` and `labelled`."""
+    longest = max(len(c.frames) for c in clips)
+
+    def stack(name):
+        parts = [getattr(c, name) for c in clips]
+        return torch.stack([F.pad(p, [0, 0] * (p.ndim - 1) + [0, longest - len(p)]) for p in parts])
+
+    tensors = {n: stack(n) for n in ("frames", "log_mel", "masks", "labelled", "valid")}
+    return Clip(**tensors, name=[c.name for c in clips], category=[c.category for c in clips])
+
+
+@dataclass
+class Raw:
+    """A clip as stored. frames uint8 [T, H, W, 3]; masks uint8 [T, H, W]; labelled [T]; wave [T * 16000].
+
+    Composed data also have objects (list of dicts, see the scripts), instances uint8 [T, H, W] (0, or 1 + object) and
+    object_waves [objects, T * 16000], each object's sound alone.
+    """
+
+    frames: np.ndarray
+    masks: np.ndarray
+    labelled: np.ndarray
+    wave: np.ndarray
+    objects: list | None = None
+    instances: np.ndarray | None = None
+    object_waves: np.ndarray | None = None
+
+
+@lru_cache(maxsize=1)
+def _log_mel():
+    return LogMel()
+
+
+class AVSBench(Dataset):
+    """What the three layouts share.
+
+    Args:
+        root: folder of the layout. split: "train", "val" or "test".
+        image_size: side in pixels to which frames and masks are brought.
+        training: True augments (crop, flip, colour, loudness) and, for S4, labels the first frame only.
+        semantic: masks hold classes (AVSS only) instead of 0/1.
+        cache: keep decoded clips in memory.
+        seed: of the augmentation and of the controls; `set_epoch` varies the former.
+        negative_audio: share of training clips that get muted, noise or off-screen sound and an empty mask.
+        remix: share of training clips of composed data whose sounding objects are drawn anew.
+        sound: None, or a control of `controls.CONTROLS` applied to every clip.
+
+    Raises:
+        FileNotFoundError: no index. ValueError: an empty split, an index without the columns needed.
+    """
+
+    index_file = None
+    columns = ()
+    num_classes = 1
+
+    def __init__(
+        self, root, split, image_size=224, training=False, semantic=False, cache=False, seed=0,
+        negative_audio=0.0, remix=0.0, sound=None,
+    ):  # fmt: skip
+        if semantic and not isinstance(self, AVSS):
+            raise ValueError(f"{type(self).__name__} has no classes in its masks; semantic=True needs AVSS")
+        self.root, self.split, self.image_size, self.training = Path(root), split, image_size, training
+        self.semantic, self.seed, self.epoch = semantic, seed, 0
+        self.negative_audio, self.remix, self.sound = negative_audio, remix, sound
+        self.rows = [row for row in self._read_index() if row["split"] == split]
+        if not self.rows:
+            raise ValueError(f"{self.root / self.index_file} has no clip of split {split!r}")
+        self._cache = {} if cache else None
+
+    def _read_index(self):
+        path = self.root / self.index_file
+        if not path.is_file():
+            raise FileNotFoundError(f"no index {path}; make the data first (see the README) or give another folder")
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = set(self.columns) - set(reader.fieldnames or ())
+            if missing:
+                raise ValueError(f"{path} lacks the columns {sorted(missing)}; found {reader.fieldnames}")
+            return list(reader)
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def with_sound(self, sound):
+        """The same clips with a control's sound; shares the cache."""
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__, sound=sound, training=False)
+        return view
+
+    def __len__(self):
+        return len(self.rows)
+
+    def name(self, index):
+        return self.rows[index]["name"]
+
+    def category(self, index):
+        """What sounds, as the index says it ('' where the index does not)."""
+        return self.rows[index].get("category", "")
+
+    def raw(self, index):
+        if self._cache is None:
+            return self._read(index)
+        if index not in self._cache:
+            self._cache[index] = self._read(index)
+        return self._cache[index]
+
+    def _paths(self, row):
+        """Frame paths, mask paths (None where there is no label) and the path of the sound."""
+        raise NotImplementedError
+
+    def _read(self, index):
+        frame_paths, mask_paths, wave_path = self._paths(self.rows[index])
+        frames = [read_frame(p) for p in frame_paths]
+        masks = []
+        for frame, frame_path, path in zip(frames, frame_paths, mask_paths):
+            mask = np.zeros(frame.shape[:2], np.uint8) if path is None else self._read_mask(path)
+            if mask.shape != frame.shape[:2] or frame.shape != frames[0].shape:
+                raise ValueError(
+                    f"{path or frame_path}: size {mask.shape[::-1]} differs from its frame's {frame.shape[1::-1]}"
+                )
+            masks.append(mask)
+        labelled = np.array([p is not None for p in mask_paths])
+        return Raw(np.stack(frames), np.stack(masks), labelled, read_wave(wave_path, len(frames)))
+
+    def _read_mask(self, path):
+        return read_mask(path)
+
+    def __getitem__(self, index):
+        raw = self.raw(index)
+        wave, masks = raw.wave, raw.masks
+        rng = np.random.default_rng([self.seed, self.epoch if self.training else 0, index])
+        if self.sound is not None:
+            wave, masks = other_sound(self.sound, self, index, rng)
+        elif self.training and rng.random() < self.negative_audio:
+            wave, masks = other_sound(rng.choice(["muted", "noise", "swapped"]), self, index, rng)
+            masks = np.zeros_like(masks)
+        elif self.training and raw.objects and rng.random() < self.remix:
+            wave, masks = remix(raw, self.classes if self.semantic else None, rng)
+        frames, masks = self._picture(raw.frames, masks, rng)
+        if self.training:
+            wave = wave * 10 ** (rng.uniform(-10, 4) / 20)
+        log_mel = _log_mel()(torch.from_numpy(np.ascontiguousarray(wave, np.float32)))
+        seconds = len(frames)
+        if len(log_mel) < seconds:
+            log_mel = torch.cat([log_mel, log_mel[-1:].expand(seconds - len(log_mel), -1, -1, -1)])
+        labelled = torch.from_numpy(raw.labelled)
+        valid = torch.ones(seconds, dtype=torch.bool)
+        return Clip(frames, log_mel[:seconds], masks, labelled, valid, self.name(index), self.category(index))
+
+    def _picture(self, frames, masks, rng):
+        """Crop, flip and colour alike over the clip; resize to image_size."""
+        frames = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+        masks = torch.from_numpy(masks)[:, None]
+        if self.training:
+            height, width = frames.shape[-2:]
+            share = rng.uniform(0.7, 1.0)
+            h, w = round(height * share), round(width * share)
+            top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+            frames, masks = (x[..., top : top + h, left : left + w] for x in (frames, masks))
+            if rng.random() < 0.5:
+                frames, masks = frames.flip(-1), masks.flip(-1)
+            contrast, brightness, saturation = rng.uniform(0.7, 1.3, 3)
+            grey = frames.mean(1, keepdim=True)
+            frames = (grey + (frames - grey) * saturation) * contrast + (brightness - 1) * 0.5
+            frames = frames.clamp(0, 1)
+        size = (self.image_size, self.image_size)
+        if frames.shape[-2:] != size:
+            frames = F.interpolate(frames, size=size, mode="bilinear", antialias=True)
+            masks = F.interpolate(masks, size=size, mode="nearest-exact")
+        return (frames - MEAN) / STD, masks[:, 0]
+
+
+def _existing(*candidates):
+    """The first path that exists, else the first, for the error message."""
+    return next((p for p in candidates if p.is_file()), candidates[0])
+
+
+class S4(AVSBench):
+    """Single source, 5 s. In training only the first frame is labelled (the paper's semi-supervised setting)."""
+
+    index_file = "s4_meta_data.csv"
+    columns = ("name", "category", "split")
+    data, nested = "s4_data", True
+
+    def _paths(self, row):
+        name, split = row["name"], row["split"]
+        nest = (row["category"],) if self.nested else ()
+        where = (split, *nest) if self.nested else ()
+        folder = inside(self.root, self.data, "visual_frames", *where, name)
+        masks = inside(self.root, self.data, "gt_masks", split, *nest, name)
+        frames = [_existing(folder / f"{name}_{k}.png", folder / f"{name}.mp4_{k}.png") for k in range(1, 6)]
+        labels = [masks / f"{name}_{k}.png" if self._has_label(split, k) else None for k in range(1, 6)]
+        return frames, labels, inside(self.root, self.data, "audio_wav", split, *nest, f"{name}.wav")
+
+    def _has_label(self, split, k):
+        return split != "train" or k == 1
+
+
+class MS3(S4):
+    """Several sources, 5 s, all frames labelled."""
+
+    index_file = "ms3_meta_data.csv"
+    columns = ("name", "split")
+    data, nested = "ms3_data", False
+
+    def _has_label(self, split, k):
+        return True
+
+
+class AVSS(AVSBench):
+    """Classes of what sounds, 5 s (`v1s`: first frame labelled in training; `v1m`) or 10 s (`v2`); also composed data."""
+
+    index_file = "metadata.csv"
+    columns = ("uid", "split", "label", "a_obj")
+    seconds = {"v1s": 5, "v1m": 5, "v2": 10}
+
+    def __init__(self, root, split, **options):
+        super().__init__(root, split, **options)
+        path = self.root / "label2idx.json"
+        try:
+            self.classes = json.loads(path.read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} must map class names to numbers ({error})") from None
+        if self.semantic:
+            self.num_classes = len(self.classes)
+
+    def name(self, index):
+        return self.rows[index]["uid"]
+
+    def category(self, index):
+        return self.rows[index]["a_obj"]
+
+    def _folder(self, row):
+        return inside(self.root, row["label"], row["uid"])
+
+    def _paths(self, row):
+        if row["label"] not in self.seconds:
+            raise ValueError(
+                f"{self.root / self.index_file}: label {row['label']!r} of {row['uid']}; expected v1s, v1m or v2"
+            )
+        folder, seconds = self._folder(row), range(self.seconds[row["label"]])
+        first_only = row["label"] == "v1s" and row["split"] == "train"
+        masks = [None if first_only and k else folder / "labels_rgb" / f"{k}.png" for k in seconds]
+        return [folder / "frames" / f"{k}.jpg" for k in seconds], masks, folder / "audio.wav"
+
+    def _read_mask(self, path):
+        return read_mask(path, len(self.classes) if self.semantic else None)
+
+    def _read(self, index):
+        raw = super()._read(index)
+        folder = self._folder(self.rows[index])
+        if (folder / "objects.json").is_file():
+            raw.objects = json.loads((folder / "objects.json").read_text())
+            raw.instances = np.stack(
+                [np.asarray(open_image(folder / "objects" / f"{k}.png")) for k in range(len(raw.frames))]
+            )
+            raw.object_waves = read_wave(folder / "objects.wav", len(raw.frames), channels=True)
+        return raw
+
+
+DATASETS = {"s4": S4, "ms3": MS3, "avss": AVSS}

@@ -1,0 +1,100 @@
+"""What a model is worth: several measures by their own names, and the controls that show whether it listens."""
+
+import torch
+from torch.utils.data import DataLoader, Subset
+
+from .controls import COMPOSED_ONLY, CONTROLS, MIXED
+from .datasets import collate
+from .metrics import FMeasure, MarkedShare, MeanIoU, SemanticIoU
+
+
+def _predictions(model, dataset, batch_size, device, rank, world, workers):
+    """(logits of O_1, batch) over this process's share of the clips, each clip exactly once over all processes."""
+    share = Subset(dataset, range(rank, len(dataset), world))
+    model.eval()
+    for batch in DataLoader(share, batch_size, collate_fn=collate, num_workers=workers):
+        batch = batch.to(device)
+        with torch.no_grad():
+            yield model(batch.frames, batch.log_mel, batch.valid).logits[0], batch
+
+
+def _sounding(batch):
+    return batch.labelled & (batch.masks > 0).flatten(2).any(2)
+
+
+def available_controls(dataset):
+    """The controls of `controls.CONTROLS` that have an answer on this data."""
+    composed = dataset.raw(0).objects is not None
+    return [c for c in CONTROLS if composed or c not in COMPOSED_ONLY]
+
+
+def evaluate(model, dataset, batch_size=8, controls=(), device=None, rank=0, world=1, workers=0):
+    """Measure a model on a data set.
+
+    Args:
+        model: an `AudioVisualModel`. dataset: not in training mode.
+        controls: names from `controls.CONTROLS`, or "all" for those that this data can answer.
+        rank, world: this process and how many share the work; the metrics are then summed over all.
+
+    Returns:
+        dict of floats:
+        miou (per frame, as released), miou_whole_set, f_measure (as released, one clip a batch), f_measure_at_half,
+        f_measure_whole_set, miou_sounding (per frame, frames with an empty truth left out), marked (share of pixels);
+        semantic data: miou, miou_without_background. And "controls": for each
+        marked, miou (per frame against the original truth, frames with an empty truth left out; for "other_object"
+        against that object) and drop, relative to miou_sounding (not for "other_object").
+    """
+    device = device or next(model.parameters()).device
+    run = (batch_size, device, rank, world, workers)
+    if dataset.num_classes > 1:
+        metric = SemanticIoU(dataset.num_classes).to(device)
+        for logits, batch in _predictions(model, dataset, *run):
+            metric.update(logits, batch.masks, batch.labelled)
+        result = {"miou": metric.compute().item(), "miou_without_background": metric.without_background().item()}
+        return {"clips": len(dataset), **result}
+
+    metrics = {
+        "miou": MeanIoU(),
+        "miou_whole_set": MeanIoU(average="set"),
+        "f_measure": FMeasure(),
+        "f_measure_at_half": FMeasure(threshold=0.5),
+        "f_measure_whole_set": FMeasure(average="set"),
+        "marked": MarkedShare(),
+    }
+    metrics = {k: m.to(device) for k, m in metrics.items()}
+    sounding = MeanIoU().to(device)
+    for logits, batch in _predictions(model, dataset, *run):
+        for metric in metrics.values():
+            metric.update(logits, batch.masks, batch.labelled)
+        sounding.update(logits, batch.masks, _sounding(batch))
+    result = {"clips": len(dataset), **{k: m.compute().item() for k, m in metrics.items()}}
+    result["miou_sounding"] = sounding.compute().item()
+
+    names = available_controls(dataset) if controls == "all" else controls
+    if names:
+        result["controls"] = {}
+    for name in names:
+        marked, miou = MarkedShare().to(device), MeanIoU().to(device)
+        for logits, batch in _predictions(model, dataset.with_sound(name), *run):
+            marked.update(logits, batch.masks, batch.labelled)
+            miou.update(logits, batch.masks, _sounding(batch))
+        row = {"marked": marked.compute().item(), "miou": miou.compute().item()}
+        if name != "other_object":
+            row["drop"] = 1 - row["miou"] / result["miou_sounding"] if result["miou_sounding"] else 0.0
+        result["controls"][name] = row
+    return result
+
+
+def table(result):
+    """The measures and controls of `evaluate` as Markdown."""
+    lines = ["| measure | value |", "| --- | --- |"]
+    lines += [
+        f"| {k} | {v:.3f} |" if isinstance(v, float) else f"| {k} | {v} |" for k, v in result.items() if k != "controls"
+    ]
+    if "controls" in result:
+        lines += ["", "| sound | pixels marked | mIoU | drop | right answer |", "| --- | --- | --- | --- | --- |"]
+    for name, row in result.get("controls", {}).items():
+        answer = "the original" if name in MIXED else "that object" if name == "other_object" else "nothing"
+        drop = f"{row['drop']:.0%}" if "drop" in row else ""
+        lines.append(f"| {name} | {row['marked']:.1%} | {row['miou']:.3f} | {drop} | {answer} |")
+    return "\n".join(lines)

@@ -1,0 +1,94 @@
+"""Figures of the notebooks: one helper a kind, and the same colours throughout (sound blue, mask orange, truth green)."""
+
+import base64
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import soundfile
+import torch
+from IPython.display import HTML
+
+from .audio import SAMPLE_RATE
+from .datasets import MEAN, STD
+
+SOUND, MASK, TRUTH, KEPT = "#1f77b4", "#ff7f0e", "#2ca02c", ("#9467bd", "#d62728", "#8c564b")
+WIDTH = 8  # inches; 100 dots an inch make 800 pixels
+
+
+def picture(frames):
+    """Frames as the network takes them, [..., 3, H, W], back to [..., H, W, 3] in 0..1."""
+    return (frames.float().cpu() * STD + MEAN).clamp(0, 1).movedim(-3, -1).numpy()
+
+
+def overlay(image, mask, colour):
+    """A picture [H, W, 3] with a mask [H, W] in 0..1 laid over it and the rest dimmed."""
+    mask = np.asarray(mask, np.float32)[..., None]
+    rgb = np.array(plt.matplotlib.colors.to_rgb(colour), np.float32)
+    return image * (0.45 + 0.15 * mask) + 0.4 * mask * rgb
+
+
+def strip(frames, rows, log_mel=None, title=""):
+    """A clip second by second: its frames, then a row of masks each, then its log-mel examples.
+
+    Args:
+        frames: [T, 3, H, W] as the network takes them.
+        rows: dict of label to (mask [T, H, W] in 0..1, colour).
+        log_mel: [T, 1, 96, 64], or None.
+    """
+    images = picture(frames)
+    seconds = len(images)
+    count = 1 + len(rows) + (log_mel is not None)
+    figure, axes = plt.subplots(count, seconds, figsize=(WIDTH, WIDTH / seconds * count + 0.3), squeeze=False, dpi=90)
+    for k in range(seconds):
+        axes[0, k].imshow(images[k])
+        axes[0, k].set_title(f"second {k}", fontsize=8)
+        for axis, (mask, colour) in zip(axes[1:, k], rows.values()):
+            axis.imshow(overlay(images[k], torch.as_tensor(mask)[k].float().cpu().numpy(), colour))
+        if log_mel is not None:
+            axes[-1, k].imshow(log_mel[k, 0].T.cpu(), origin="lower", aspect="auto", cmap="magma", vmin=-4.6, vmax=2)
+    labels = ["frames", *rows, *(["log-mel, 64 bands"] if log_mel is not None else [])]
+    for axis, label in zip(axes[:, 0], labels):
+        axis.set_ylabel(label, fontsize=8)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    figure.suptitle(title, fontsize=9)
+    figure.tight_layout(pad=0.3)
+    plt.close(figure)
+    return figure
+
+
+def curves(log, validations):
+    """Loss, validation mIoU and kept tokens (fig. 8 of the paper) over the epochs of a run.
+
+    Args:
+        log, validations: rows of log.csv and validation.csv as dicts of numbers.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.6), dpi=90)
+    epochs = np.array([float(r["epoch"]) for r in log])
+    window = max(1, len(log) // 60)
+
+    def smooth(key):
+        values = np.array([float(r[key]) for r in log])
+        kernel = np.ones(window) / window
+        return epochs[window - 1 :], np.convolve(values, kernel, mode="valid")
+
+    axes[0].plot(*smooth("loss"), color=MASK)
+    axes[0].set(title="training loss, four stages", xlabel="epoch")
+    axes[1].plot([float(r["epoch"]) for r in validations], [float(r["miou"]) for r in validations], "o-", color=TRUTH, ms=3)
+    axes[1].set(title="validation mIoU, per frame", xlabel="epoch", ylim=(0, 1))
+    for key, colour in zip(("kept_3", "kept_2", "kept_1"), KEPT):
+        axes[2].plot(*smooth(key), color=colour, label=f"$M_{key[-1]}$")
+    axes[2].set(title="share of tokens kept", xlabel="epoch", ylim=(0, 1.05))
+    axes[2].legend(fontsize=7)
+    figure.tight_layout(pad=0.4)
+    plt.close(figure)
+    return figure
+
+
+def player(wave, label=""):
+    """A sound [N] at 16 kHz as a small player that works on the web too."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.clip(np.asarray(wave, np.float32), -1, 1), SAMPLE_RATE, format="MP3")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return HTML(f'<p>{label}<br><audio controls src="data:audio/mpeg;base64,{data}"></audio></p>')

@@ -1,0 +1,43 @@
+"""Guided Fusion and the prediction head of a stage (paper III-D, fig. 2)."""
+
+import torch.nn.functional as F
+from torch import nn
+
+from .visual import CBR
+
+
+def resize(features, size):
+    """Bilinear, corners not aligned; a map that has the size already is returned as it is."""
+    return features if features.shape[-2:] == tuple(size) else F.interpolate(features, size=size, mode="bilinear")
+
+
+class GuidedFusion(nn.Module):
+    """CBR(V_i + CBR(up(coarser)) + CBR(up(G_i))).
+
+    Args:
+        channels: C. coarsest: True for stage 4, which has no coarser features.
+
+    Shapes:
+        visual: V_i [N, C, H, W]; guide: G_i [N, C, h, w]; coarser: fused features of stage i + 1, [N, C, h', w'].
+        returns: [N, C, H, W].
+    """
+
+    def __init__(self, channels=256, coarsest=False):
+        super().__init__()
+        self.coarse = None if coarsest else CBR(channels, channels)
+        self.guide = CBR(channels, channels)
+        self.out = CBR(channels, channels)
+
+    def forward(self, visual, guide, coarser=None):
+        size = visual.shape[-2:]
+        fused = visual + self.guide(resize(guide, size))
+        if self.coarse is not None:
+            fused = fused + self.coarse(resize(coarser, size))
+        return self.out(fused)
+
+
+class Head(nn.Sequential):
+    """CBR to C / 2 channels (128 of 256), 1x1 convolution to K logits."""
+
+    def __init__(self, channels=256, num_classes=1):
+        super().__init__(CBR(channels, channels // 2), nn.Conv2d(channels // 2, num_classes, 1))

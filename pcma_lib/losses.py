@@ -1,0 +1,52 @@
+"""Supervision (paper IV, eqs. 8 to 11)."""
+
+import torch.nn.functional as F
+
+
+def iou_loss(logits, target):
+    """1 - IoU of the probabilities, for each picture, averaged (eq. 9, with the released code's +1 above and below).
+
+    Shapes:
+        logits: [N, 1, H, W]; target: [N, 1, H, W] of 0 and 1. Returns a scalar.
+    """
+    probability = logits.sigmoid()
+    intersection = (probability * target).sum((1, 2, 3))
+    union = (probability + target - probability * target).sum((1, 2, 3))
+    return (1 - (intersection + 1) / (union + 1)).mean()
+
+
+def bce_iou_loss(logits, target):
+    """Binary cross-entropy (mean over pixels, eq. 8) plus IoU loss (eq. 9): eq. 10.
+
+    Shapes:
+        logits: [N, 1, H, W]; target: [N, 1, H, W] of 0 and 1. Returns a scalar; 0 frames give 0.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    if logits.shape != target.shape:
+        raise ValueError(f"logits {list(logits.shape)} and target {list(target.shape)} must have one shape")
+    if not len(logits):
+        return logits.sum()
+    target = target.to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, target) + iou_loss(logits, target)
+
+
+def segmentation_loss(logits, target, labelled, weights=(1.0, 1.0, 1.0, 1.0)):
+    """Sum over the stages (eq. 11), over the frames that have a label.
+
+    Args:
+        logits: a sequence of [B, T, K, H, W]; K > 1 uses cross-entropy over the classes.
+        target: [B, T, H, W] whole numbers: 0/1, or the class for K > 1.
+        labelled: [B, T] bool.
+        weights: lambda_i, one a stage.
+    """
+    truth = target[labelled]
+    total = logits[0].new_zeros(())
+    for weight, stage in zip(weights, logits):
+        predicted = stage[labelled].float()
+        if predicted.shape[1] == 1:
+            total = total + weight * bce_iou_loss(predicted, (truth > 0).unsqueeze(1).float())
+        elif len(truth):
+            total = total + weight * F.cross_entropy(predicted, truth.long())
+    return total

@@ -1,0 +1,171 @@
+"""How well the masks fit: mIoU and F-measure as AVSBench's code defines them, and what else goes by those names.
+
+Every metric is a sum over clips, so the result depends neither on the batch size nor on the number of processes.
+"""
+
+import torch
+from torchmetrics import Metric
+
+BETA2 = 0.3
+THRESHOLDS = 255
+
+
+def _clips(logits, target, labelled):
+    """One clip after another as (logits [n, ...], target [n, H, W]) of its labelled frames."""
+    if logits.ndim == 4:  # one clip's frames
+        logits = logits[None]
+        target = target[None]
+        labelled = None if labelled is None else labelled[None]
+    if target.ndim == 5:
+        target = target.squeeze(2)
+    if logits.shape[:2] != target.shape[:2] or logits.shape[-2:] != target.shape[-2:]:
+        raise ValueError(f"logits {list(logits.shape)} and target {list(target.shape)} do not go together")
+    for i in range(len(logits)):
+        keep = slice(None) if labelled is None else labelled[i].bool()
+        if len(target[i][keep]):
+            yield logits[i][keep].detach().float(), target[i][keep]
+
+
+class _ClipMetric(Metric):
+    """Shared by the binary metrics below.
+
+    Shapes of update(logits, target, labelled=None):
+        logits: [B, T, 1, H, W], or [T, 1, H, W] for one clip; target alike, or without the channel axis; 0 and 1.
+        labelled: [B, T] bool, the frames that count; None counts all.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def compute(self):
+        return (self.total / self.count).float()
+
+
+class MeanIoU(_ClipMetric):
+    """Intersection over union at probability 0.5.
+
+    average="frame" (as released): a mean over a clip's frames, then over clips. A frame whose truth is empty scores
+    the IoU of the background, that is the share of its pixels that were rightly left unmarked.
+    average="set": all intersections over all unions of the whole set; empty frames add their false pixels to the union.
+    """
+
+    def __init__(self, average="frame", **kwargs):
+        super().__init__(**kwargs)
+        if average not in ("frame", "set"):
+            raise ValueError(f"average must be 'frame' or 'set', got {average!r}")
+        self.average = average
+
+    def update(self, logits, target, labelled=None):
+        for clip, truth in _clips(logits, target, labelled):
+            predicted, truth = clip[:, 0] > 0, truth > 0
+            intersection = (predicted & truth).sum((1, 2)).double()
+            union = (predicted | truth).sum((1, 2)).double()
+            if self.average == "set":
+                self.total += intersection.sum()
+                self.count += union.sum()
+                continue
+            empty = ~truth.flatten(1).any(1)
+            pixels = truth[0].numel()
+            iou = torch.where(empty, (pixels - union) / pixels, intersection / union.clamp(min=1))
+            self.total += iou.mean()
+            self.count += 1
+
+
+class FMeasure(_ClipMetric):
+    """F-measure with beta^2 = 0.3 (eq. 12) over the frames whose truth is not empty.
+
+    threshold=None (as released, one clip a batch): the curve over 255 thresholds is averaged over a clip's frames, its
+    maximum is the clip's value, then a mean over clips. Clips without a counted frame are left out.
+    threshold=0.5: the value at that probability, averaged the same way.
+    average="set" with threshold=None: the curve averaged over all frames of the set, then its maximum.
+    """
+
+    def __init__(self, threshold=None, average="clip", **kwargs):
+        super().__init__(**kwargs)
+        if average not in ("clip", "set"):
+            raise ValueError(f"average must be 'clip' or 'set', got {average!r}")
+        self.threshold, self.average = threshold, average
+        values = torch.linspace(0, 1 - 1e-10, THRESHOLDS) if threshold is None else torch.tensor([float(threshold)])
+        self.register_buffer("thresholds", values, persistent=False)
+        if average == "set":
+            self.add_state("total", torch.zeros(len(values), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, logits, target, labelled=None):
+        for clip, truth in _clips(logits, target, labelled):
+            curves = [self._curve(f[0].sigmoid(), t > 0) for f, t in zip(clip, truth) if (t > 0).any()]
+            if not curves:
+                continue
+            curves = torch.stack(curves)
+            self.total += curves.sum(0) if self.average == "set" else curves.mean(0).max()
+            self.count += len(curves) if self.average == "set" else 1
+
+    def compute(self):
+        return (self.total / self.count).max().float()
+
+    def _curve(self, probability, truth):
+        """F at every threshold from two histograms: a pixel is marked at a threshold if its probability reaches it."""
+        bins = len(self.thresholds) + 1
+        reached = torch.searchsorted(self.thresholds, probability.flatten().contiguous(), right=True)
+        truth = truth.flatten()
+
+        def marked(pixels):
+            return torch.bincount(pixels, minlength=bins).flip(0).cumsum(0).flip(0)[1:].double()
+
+        hit, all_marked = marked(reached[truth]), marked(reached)
+        precision, recall = hit / all_marked.clamp(min=1), hit / truth.sum()
+        f = (1 + BETA2) * precision * recall / (BETA2 * precision + recall)
+        return f.nan_to_num(0.0)
+
+
+class MarkedShare(_ClipMetric):
+    """Share of all pixels that are marked (probability above 0.5): what is left when nothing should be."""
+
+    higher_is_better = False
+
+    def update(self, logits, target, labelled=None):
+        for clip, _ in _clips(logits, target, labelled):
+            self.total += (clip[:, 0] > 0).double().mean()
+            self.count += 1
+
+
+class SemanticIoU(Metric):
+    """AVSS: for each class the sum of per-frame IoU over the number of frames with it in prediction or truth.
+
+    Shapes of update(logits, target, labelled=None): [B, T, K, H, W] and classes [B, T, H, W]; or one clip without B.
+    compute(): the mean over the classes that occurred. `without_background()` leaves out class 0 (the released code
+    leaves out the last class instead, though index 0 is the background).
+    """
+
+    full_state_update = False
+    higher_is_better = True
+
+    def __init__(self, num_classes, **kwargs):
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+        self.add_state("iou", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("frames", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, logits, target, labelled=None):
+        k = self.num_classes
+        for clip, truth in _clips(logits, target, labelled):
+            for predicted, true in zip(clip.argmax(1).flatten(1), truth.long().flatten(1)):
+                table = torch.bincount(true * k + predicted, minlength=k * k).reshape(k, k).double()
+                intersection = table.diagonal()
+                union = table.sum(0) + table.sum(1) - intersection
+                self.iou += intersection / union.clamp(min=1)
+                self.frames += union > 0
+
+    def per_class(self):
+        """[K]; NaN for a class that occurred in no frame."""
+        return (self.iou / self.frames).float()
+
+    def compute(self):
+        return self.per_class().nanmean()
+
+    def without_background(self):
+        return self.per_class()[1:].nanmean()

@@ -1,0 +1,66 @@
+"""Ears and eyes together: VGGish in front of PCMANet, as it is trained, saved and used."""
+
+import inspect
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .audio import VGGish
+from .checkpoints import load_tensors, read_settings, save_model
+from .pcmanet import PCMANet
+
+
+class AudioVisualModel(nn.Module):
+    """From frames and log-mel examples to masks.
+
+    Args:
+        vggish_width: 1.0 fits the released VGGish; less is for training it from scratch.
+        train_audio: False freezes VGGish (the paper); True trains it along.
+        listen: False replaces the embedding by zeros: the same network, seeing only (the vision-only control).
+        network: PCMANet's arguments.
+
+    Shapes:
+        frames: [B, T, 3, H, W]; log_mel: [B, T, 1, 96, 64]; valid: [B, T] bool or None. Returns `PCMAOutput`.
+    """
+
+    def __init__(self, vggish_width=1.0, train_audio=False, listen=True, **network):
+        super().__init__()
+        self.settings = {"vggish_width": vggish_width, "train_audio": train_audio, "listen": listen, **network}
+        self.settings.pop("pretrained", None)
+        self.train_audio, self.listen = train_audio, listen
+        self.vggish = VGGish(vggish_width)
+        self.network = PCMANet(**network)
+        if not train_audio:
+            self.vggish.requires_grad_(False)
+
+    def embed(self, log_mel):
+        """[B, T, 1, 96, 64] -> [B, T, 128]."""
+        if not self.listen:
+            return log_mel.new_zeros(*log_mel.shape[:2], 128)
+        with torch.set_grad_enabled(self.train_audio and torch.is_grad_enabled()):
+            return self.vggish(log_mel)
+
+    def forward(self, frames, log_mel, valid=None):
+        return self.network(frames, self.embed(log_mel), valid)
+
+    def save(self, path, metrics=None):
+        save_model(path, self, self.settings, metrics)
+
+    @classmethod
+    def load(cls, path):
+        """A model that `save` wrote, in evaluation mode.
+
+        Raises:
+            FileNotFoundError: no such file. ValueError: not such a file, or its parameters do not fit its settings.
+        """
+        settings, _ = read_settings(path)
+        known = {*inspect.signature(cls).parameters, *inspect.signature(PCMANet).parameters}
+        if not isinstance(settings, dict) or not set(settings) <= known:
+            raise ValueError(f"{path} has settings this version does not know: {sorted(set(settings) - known)}")
+        model = cls(**settings)
+        try:
+            model.load_state_dict(load_tensors(path))
+        except RuntimeError as error:
+            raise ValueError(f"{Path(path)} does not fit its own settings: {error}") from None
+        return model.eval()

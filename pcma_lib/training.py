@@ -1,0 +1,326 @@
+"""Training that can be killed at any moment and goes on as if it had not been (paper V-B)."""
+
+import argparse
+import csv
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+from tqdm.auto import tqdm
+
+from .audio import load_vggish
+from .checkpoints import write_atomically, write_json
+from .config import TrainConfig, resolve
+from .datasets import DATASETS, collate
+from .evaluation import evaluate, table
+from .losses import segmentation_loss
+from .model import AudioVisualModel
+
+KEPT = ("kept_3", "kept_2", "kept_1")  # M_3, M_2, M_1
+LOG_COLUMNS = ("step", "epoch", "loss", *KEPT, "learning_rate", "gradient_norm", "clips_per_second")
+
+
+class EpochBatches:
+    """The clips of each step, the same whatever the number of processes: step b takes the b-th piece of a permutation
+    drawn from (seed, epoch), and this process its part of that piece. An incomplete last piece is dropped.
+
+    Iterating gives lists of indices, `accumulate` lists a step, from step `start` on.
+    """
+
+    def __init__(self, clips, config, epoch, start=0, rank=0, world=1):
+        order = torch.randperm(clips, generator=torch.Generator().manual_seed(config.seed * 100_003 + epoch)).tolist()
+        size = min(config.batch_size, clips)
+        parts = world * config.accumulate
+        if size % parts:
+            raise ValueError(f"a step of {size} clips can't be split over {world} processes x {config.accumulate} parts")
+        self.batches = []
+        for step in range(start, clips // size):
+            piece = order[step * size : (step + 1) * size]
+            mine = piece[rank::world]
+            self.batches += [mine[a :: config.accumulate] for a in range(config.accumulate)]
+
+    def __iter__(self):
+        return iter(self.batches)
+
+    def __len__(self):
+        return len(self.batches)
+
+
+def open_dataset(config, split, **options):
+    """The data set that a configuration names."""
+    kind = DATASETS[config.dataset]
+    options = {"image_size": config.image_size, "cache": config.cache, "seed": config.seed, **options}
+    return kind(resolve(config.data), split, semantic=config.semantic, **options)
+
+
+def build_model(config, num_classes=1):
+    """The model that a configuration names, with its pretrained parts."""
+    model = AudioVisualModel(**config.model_settings(), num_classes=num_classes, pretrained=config.pretrained)
+    if config.vggish_weights:
+        path = resolve(config.vggish_weights)
+        if not path.is_file():
+            raise FileNotFoundError(f"VGGish weights {path} are missing; fetch them or set vggish_weights=None")
+        model.vggish.load_state_dict(load_vggish(path).state_dict())
+    return model
+
+
+def _optimizer(config, parameters):
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    return kind(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def _share_of_rate(config, step, total):
+    """What the learning rate is multiplied by at a step."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - config.warmup_steps) / max(1, total - config.warmup_steps)))
+
+
+def _precision():
+    """bf16 where the device computes it, not where it only imitates it."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+
+
+class Run:
+    """The files of one training run: log, validations, checkpoints, resume state."""
+
+    def __init__(self, folder, main):
+        self.folder, self.main = Path(folder), main
+        self.resume_path = self.folder / "resume.pt"
+        self.rows, self.validations = [], []
+        if main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def load(self):
+        """The resume state, and the log cut back to it; None where there is nothing to go on from."""
+        if not self.resume_path.is_file():
+            return None
+        try:
+            state = torch.load(self.resume_path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ValueError(
+                f"{self.resume_path} is not a readable resume state ({error}); delete it to start anew"
+            ) from None
+        self.rows, self.validations = state["rows"], state["validations"]
+        return state
+
+    def save(self, state):
+        if self.main:
+            state = {**state, "rows": self.rows, "validations": self.validations}
+            write_atomically(self.resume_path, lambda p: torch.save(state, p))
+            self.write_logs()
+
+    def write_logs(self):
+        for name, rows in (("log.csv", self.rows), ("validation.csv", self.validations)):
+            if rows:
+                write_atomically(self.folder / name, lambda p, rows=rows: _write_csv(p, rows))
+
+
+def _write_csv(path, rows):
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def fit(config, output, resume=False, progress=True, after_step=None):
+    """Train, validate, keep the best.
+
+    Args:
+        config: a `TrainConfig`. output: folder for log.csv, validation.csv, tensorboard/, best.safetensors,
+            last.safetensors, their .json, config.json and resume.pt.
+        resume: True goes on from resume.pt where there is one, with the same result as a run never interrupted.
+        progress: show a bar. after_step: called with the step's row of log.csv.
+
+    Returns:
+        dict: "best" and "last" (validation measures), "best_checkpoint", "seconds", "steps".
+
+    Raises:
+        FileExistsError: output holds a run and resume is False. ValueError: resume with another configuration.
+        FloatingPointError: a loss that is not finite; names the step, its clips and the last good state.
+    """
+    accelerator = Accelerator(
+        mixed_precision=_precision() if config.mixed_precision == "auto" else config.mixed_precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    main, rank, world = accelerator.is_main_process, accelerator.process_index, accelerator.num_processes
+    run = Run(output, main)
+    state = run.load() if resume else None
+    if not resume and run.resume_path.is_file():
+        raise FileExistsError(f"{run.folder} already holds a run; give resume=True or another folder")
+    if state and state["config"] != config.to_dict():
+        changed = sorted(k for k, v in config.to_dict().items() if state["config"].get(k) != v)
+        raise ValueError(f"{run.folder} was started with other settings ({', '.join(changed)}); use another folder")
+    set_seed(config.seed)
+    train = open_dataset(config, "train", training=True, negative_audio=config.negative_audio, remix=config.remix)
+    val = open_dataset(config, "val")
+    model = build_model(config, train.num_classes)
+    optimizer = _optimizer(config, [p for p in model.parameters() if p.requires_grad])
+    steps_per_epoch = max(1, len(train) // config.batch_size)
+    total = min(config.epochs * steps_per_epoch, config.max_steps or sys.maxsize)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: _share_of_rate(config, s, total))
+    step, best, seconds = 0, None, 0.0
+    if state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        step, best, seconds = state["step"], state["best"], state["seconds"]
+        torch.set_rng_state(state["rng"])
+    model = model.to(memory_format=torch.channels_last)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    plain = accelerator.unwrap_model(model)
+    if main:
+        write_json(run.folder / "config.json", config.to_dict())
+    board = SummaryWriter(run.folder / "tensorboard", purge_step=step) if main else None
+    if config.cache:
+        for dataset in (train, val):
+            for index in tqdm(range(len(dataset)), f"reading {dataset.split}", disable=not (progress and main), leave=False):
+                dataset.raw(index)
+
+    def save_state():
+        run.save(
+            {
+                "config": config.to_dict(),
+                "step": step,
+                "best": best,
+                "seconds": seconds + time.perf_counter() - started,
+                "model": plain.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "scheduler": scheduler.state_dict(),
+                "rng": torch.get_rng_state(),
+            }
+        )
+
+    def validate():
+        nonlocal best
+        result = evaluate(plain, val, config.batch_size, rank=rank, world=world, workers=config.workers)
+        result = {"step": step, "epoch": step / steps_per_epoch, **result}
+        run.validations.append(result)
+        if not main:
+            best = result if best is None or result["miou"] > best["miou"] else best
+            return
+        for key, value in result.items():
+            board.add_scalar(f"validation/{key}", value, step)
+        _save(plain, run.folder / "last", result)
+        if best is None or result["miou"] > best["miou"]:
+            best = result
+            _save(plain, run.folder / "best", result)
+
+    started = time.perf_counter()
+    bar = tqdm(total=total, initial=step, desc="training", disable=not (progress and main), mininterval=1.0)
+    while step < total:
+        epoch = step // steps_per_epoch
+        train.set_epoch(epoch)
+        batches = EpochBatches(len(train), config, epoch, step % steps_per_epoch, rank, world)
+        loader = DataLoader(train, batch_sampler=batches, collate_fn=collate, num_workers=config.workers)
+        model.train()
+        if not config.train_audio:
+            plain.vggish.eval()
+        parts, lap = [], time.perf_counter()
+        for part, batch in enumerate(loader, 1):
+            batch = batch.to(accelerator.device)
+            with accelerator.autocast():
+                out = model(batch.frames, batch.log_mel, batch.valid)
+            loss = segmentation_loss(out.logits, batch.masks, batch.labelled, config.stage_weights)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"the loss is {loss.item()} at step {step + 1}, clips {', '.join(batch.name)}; "
+                    f"the last good state is {run.resume_path if run.resume_path.is_file() else 'none'}"
+                )
+            accelerator.backward(loss / config.accumulate)
+            parts.append(torch.stack([loss.detach(), *(m.mean() for m in out.masks)]))
+            if part % config.accumulate:
+                continue
+            norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_gradients or math.inf)
+            rate = scheduler.get_last_lr()[0]
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+            means = accelerator.reduce(torch.stack(parts).mean(0), "mean").tolist()
+            now = time.perf_counter()
+            row = dict(
+                zip(LOG_COLUMNS, (step, step / steps_per_epoch, *means, rate, float(norm), config.batch_size / (now - lap)))
+            )
+            parts, lap = [], now
+            run.rows.append(row)
+            if main:
+                for key in ("loss", *KEPT, "learning_rate", "gradient_norm"):
+                    board.add_scalar(f"training/{key}", row[key], step)
+            bar.update(1)
+            bar.set_postfix(loss=f"{row['loss']:.2f}", kept=f"{row['kept_1']:.0%}", refresh=False)
+            finished = step == total or step % steps_per_epoch == 0
+            if finished and (step == total or (step // steps_per_epoch) % config.evaluate_every == 0):
+                validate()
+                model.train()
+            if finished or step % config.save_every == 0:
+                save_state()
+            if after_step:
+                after_step(row)
+            if step == total:
+                break
+    bar.close()
+    seconds += time.perf_counter() - started
+    if main:
+        run.write_logs()
+        board.close()
+    accelerator.wait_for_everyone()
+    result = {"best": best, "last": run.validations[-1] if run.validations else None, "steps": step, "seconds": seconds}
+    return {**result, "best_checkpoint": str(run.folder / "best.safetensors")}
+
+
+def _save(model, stem, metrics):
+    model.save(stem.with_suffix(".safetensors"), metrics)
+    write_json(stem.with_suffix(".json"), {"settings": model.settings, "metrics": metrics})
+
+
+def main(arguments=None):
+    """`python -m pcma_lib.training fit|evaluate ...`; also what `accelerate launch -m` runs."""
+    parser = argparse.ArgumentParser(prog="python -m pcma_lib.training", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    fitting = commands.add_parser("fit", help="train with a preset")
+    fitting.add_argument("--preset", default="demo")
+    fitting.add_argument("--output", required=True)
+    fitting.add_argument("--resume", action="store_true")
+    fitting.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="change fields of the preset")
+    measuring = commands.add_parser("evaluate", help="print the measures and controls of a checkpoint")
+    measuring.add_argument("--checkpoint", required=True)
+    measuring.add_argument("--data", required=True)
+    measuring.add_argument("--dataset", default="avss", choices=sorted(DATASETS))
+    measuring.add_argument("--split", default="test")
+    measuring.add_argument("--image-size", type=int, default=224)
+    given = parser.parse_args(arguments)
+    try:
+        if given.command == "fit":
+            changes = dict(item.partition("=")[::2] for item in given.set)
+            changes = {k: _literal(v) for k, v in changes.items()}
+            print(json.dumps(fit(TrainConfig.preset(given.preset, **changes), given.output, given.resume), indent=2))
+        else:
+            model = AudioVisualModel.load(given.checkpoint)
+            semantic = model.settings.get("num_classes", 1) > 1
+            data = DATASETS[given.dataset](given.data, given.split, given.image_size, semantic=semantic, cache=True)
+            print(table(evaluate(model, data, controls=() if semantic else "all")))
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _literal(text):
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+if __name__ == "__main__":
+    main()
