@@ -137,10 +137,15 @@ def prepare_root(root: Path, settings: dict, overwrite: bool) -> bool:
     elif root.exists() and any(path for path in root.iterdir() if not path.name.startswith(".")):
         raise ValueError(f"{root} holds files that no script of this folder made. Choose an empty or a new folder with --out.")
     (root / LABEL).mkdir(parents=True, exist_ok=True)
-    for leftover in (root / LABEL).glob(".*.part"):
-        shutil.rmtree(leftover)
+    remove_unfinished(root)
     write_text(part, json.dumps(settings, indent=1) + "\n")
     return False
+
+
+def remove_unfinished(root: Path) -> None:
+    """Removes the hidden folders of clips whose writing was interrupted."""
+    for leftover in (root / LABEL).glob(".*.part"):
+        shutil.rmtree(leftover)
 
 
 def complete(root: Path) -> None:

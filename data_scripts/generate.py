@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -13,11 +14,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Iterator, Protocol, Sequence
 
-import numpy as np
 from tqdm import tqdm
 
-from clip_folder import LABEL, complete, number_classes, prepare_root, write_clip, write_metadata, write_text
-from scene import SPLITS, Background, ObjectKind, clip_kind, clip_rng, compose
+from clip_folder import LABEL, complete, number_classes, prepare_root, remove_unfinished, write_clip, write_metadata, write_text
+from scene import MOST_VISIBLE, SPLITS, Background, ObjectKind, clip_kind, clip_rng, compose
 
 FORMAT_VERSION = 1
 
@@ -143,21 +143,20 @@ def make_dataset(generator: Generator, options: argparse.Namespace, **extra_sett
         raise ValueError(f"--workers {options.workers} --seed {options.seed}: expected at least one process and a seed from 0 up")
     settings = {"format": FORMAT_VERSION, "generator": generator.name, "generator_version": generator.version}
     settings |= {"seed": options.seed, "size": options.size, "clips": dict(zip(SPLITS, options.clips)), **extra_settings}
-    root = options.out
+    root, label2idx = options.out, number_classes(kind.class_name for kind in generator.object_kinds())
+    if len(label2idx) - 1 < MOST_VISIBLE + 1:
+        raise ValueError(f"a clip may need {MOST_VISIBLE + 1} classes of objects; there are {', '.join(list(label2idx)[1:])}")
     if prepare_root(root, settings, options.overwrite):
         return False
     clips = list(clip_names(generator.name, options.clips))
     missing = [item for item in clips if not (root / LABEL / item[2]).exists()]
-    make_clips(generator, root, options.seed, options.size, missing, min(options.workers, max(1, len(missing))))
-    label2idx = number_classes(kind.class_name for kind in generator.object_kinds())
-    write_text(root / "label2idx.json", "{" + ", ".join(f'"{name}": {number}' for name, number in label2idx.items()) + "}\n")
-    write_metadata(
-        root,
-        (
-            {"uid": uid, "split": split, "kind": clip_kind(options.seed, split, index), "licence": generator.licence}
-            for split, index, uid in clips
-        ),
-    )
+    try:
+        make_clips(generator, root, options.seed, options.size, missing, min(options.workers, max(1, len(missing))))
+    finally:
+        remove_unfinished(root)
+    write_text(root / "label2idx.json", json.dumps(label2idx) + "\n")
+    rows = [{"uid": uid, "split": split, "kind": clip_kind(options.seed, split, index)} for split, index, uid in clips]
+    write_metadata(root, ({**row, "licence": generator.licence} for row in rows))
     complete(root)
     return True
 

@@ -202,7 +202,7 @@ def compose(
     """Composes a clip of the given kind from objects of different classes.
 
     Args:
-        kinds: what there is to choose from; a class is drawn first, then one of its objects.
+        kinds: what there is to choose from, of at least 5 classes; a class is drawn first, then one of its objects.
         size: side of the square frames, pixels.
         split: "train", "val" or "test"; decides which part of a recording may be used.
         kind: "single" (one visible source throughout), "multi" (one or two that start and stop), "offscreen" (sound without a visible
@@ -210,8 +210,6 @@ def compose(
         background: called with random numbers and a side in pixels; returns [side, side, 3] float32 in 0..1.
     """
     classes = sorted({item.class_name for item in kinds})
-    if len(classes) < MOST_VISIBLE + 1:
-        raise ValueError(f"a clip may need {MOST_VISIBLE + 1} classes of objects, but there are {len(classes)}: {', '.join(classes)}")
     visible = int(rng.choice(list(SIZE_RANGE), p=[0.35, 0.45, 0.2]))
     members = [[item for item in kinds if item.class_name == classes[i]] for i in rng.permutation(len(classes))[: visible + 1]]
     chosen = [options[int(rng.integers(len(options)))] for options in members]

@@ -17,7 +17,7 @@ from PIL import Image
 
 PACKAGE = "tuxpaint-stamps-default"
 RATE = 16000
-HOW_TO_GET_IT = f"""To get the stamps (about 100 MB, GPL-2) on Debian or Ubuntu, with their package lists up to date:
+HOW_TO_GET_IT = f"""To get the stamps (about 160 MB, GPL-2) on Debian or Ubuntu, with their package lists up to date:
     apt-get update && apt-get download {PACKAGE}
 then give the file that this leaves, {PACKAGE}_VERSION_all.deb, as --source. Elsewhere, give the release archive of the stamps from the
 Tux Paint project (tuxpaint-stamps-VERSION.tar.gz) or a folder where Tux Paint's stamps are installed (usr/share/tuxpaint/stamps)."""
@@ -43,17 +43,15 @@ def stamps_folder(folder: Path, wanted: Collection[str]) -> Path:
 
 def _data_of_deb(archive: Path) -> BinaryIO:
     """The data member of a Debian package, which is an `ar` archive: 60-byte headers, members padded to even length."""
-    content = archive.read_bytes()
-    if content[:8] != b"!<arch>\n":
-        raise ValueError(f"{archive} is not a Debian package")
-    position = 8
-    while position + 60 <= len(content):
-        header = content[position : position + 60]
-        name, size = header[:16].decode("ascii", "replace").strip().rstrip("/"), int(header[48:58])
-        if name.startswith("data.tar"):
-            return io.BytesIO(content[position + 60 : position + 60 + size])
-        position += 60 + size + size % 2
-    raise ValueError(f"{archive} holds no data.tar: is it complete?")
+    with archive.open("rb") as file:
+        if file.read(8) != b"!<arch>\n":
+            raise tarfile.ReadError("not a Debian package")
+        while len(header := file.read(60)) == 60:
+            name, size = header[:16].decode("ascii", "replace").strip().rstrip("/"), int(header[48:58])
+            if name.startswith("data.tar"):
+                return io.BytesIO(file.read(size))
+            file.seek(size + size % 2, 1)
+    raise tarfile.ReadError("no data.tar in it")
 
 
 def _wanted_members(archive: tarfile.TarFile, wanted: Collection[str]) -> Iterator[tuple[str, BinaryIO]]:

@@ -115,8 +115,8 @@ def resolve(path):
 
 _SMALL = dict(
     dataset="avss", image_size=96, cache=True, workers=0,
-    backbone="resnet18", channels=64, groups=8, heads=4, vggish_width=0.25, train_audio=True,
-    optimizer="adamw", learning_rate=1e-3, weight_decay=0.02, schedule="cosine", warmup_steps=40, clip_gradients=1.0,
+    backbone="regnetx_002", channels=64, groups=8, heads=4, vggish_width=0.125, train_audio=True,
+    optimizer="adamw", learning_rate=2e-3, weight_decay=0.02, schedule="cosine", warmup_steps=40, clip_gradients=1.0,
     batch_size=8, save_every=100, remix=0.5,
 )  # fmt: skip
 _PAPER = dict(
@@ -125,8 +125,8 @@ _PAPER = dict(
 )  # fmt: skip
 PRESETS = {
     "quick": dict(_SMALL, data="data/quick", image_size=64, channels=32, epochs=2, batch_size=4, warmup_steps=2),
-    "demo": dict(_SMALL, data="data/demo", epochs=12),
-    "stamps": dict(_SMALL, data="data/stamps", epochs=12),
+    "demo": dict(_SMALL, data="data/demo", epochs=20, evaluate_every=2),
+    "stamps": dict(_SMALL, data="data/stamps", epochs=10, evaluate_every=2),
     "s4": dict(_PAPER, dataset="s4", data="data/AVSBench/Single-source", epochs=15),
     "ms3": dict(_PAPER, dataset="ms3", data="data/AVSBench/Multi-sources", epochs=30),
     "avss": dict(_PAPER, dataset="avss", data="data/AVSBench/AVSBench-semantic", semantic=True, epochs=60),

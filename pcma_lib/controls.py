@@ -73,10 +73,10 @@ def silent_objects(raw):
 def _foreign_wave(dataset, index, rng, alone):
     """The sound of another clip that shares no category with this one; alone=True takes one object's, where it can."""
     raw = dataset.raw(index)
-    here = _categories(dataset, index)
+    here = _heard(dataset, index) | {o["class"] for o in raw.objects or ()}
     for other in rng.permutation(len(dataset)):
         other = int(other)
-        there = _categories(dataset, other)
+        there = _heard(dataset, other)
         if other == index or not there:
             continue
         source = dataset.raw(other)
@@ -89,12 +89,10 @@ def _foreign_wave(dataset, index, rng, alone):
     raise ValueError(f"no clip of split {dataset.split!r} has a category that is not in {dataset.name(index)}")
 
 
-def _categories(dataset, index):
-    """What is seen or heard in a clip; where an index has no categories, the clip itself stands for one."""
-    raw = dataset.raw(index)
-    if raw.objects is not None:
-        return {o["class"] for o in raw.objects}
-    return set(filter(None, dataset.category(index).replace("_and_", ",").split(","))) or {dataset.name(index)}
+def _heard(dataset, index):
+    """The categories that a clip's index says sound; where the index has none, the clip itself stands for one."""
+    category = dataset.category(index) or dataset.name(index)
+    return set(category.split("_and_")) - {"none"}
 
 
 def _fit(wave, length):

@@ -257,8 +257,8 @@ class AVSS(AVSBench):
     columns = ("uid", "split", "label", "a_obj")
     seconds = {"v1s": 5, "v1m": 5, "v2": 10}
 
-    def __init__(self, root, split, **options):
-        super().__init__(root, split, **options)
+    def __init__(self, root, split, image_size=224, **options):
+        super().__init__(root, split, image_size, **options)
         path = self.root / "label2idx.json"
         try:
             self.classes = json.loads(path.read_text())

@@ -1,0 +1,22 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """A small demo data set, made by the script itself."""
+    folder = tmp_path_factory.mktemp("data") / "demo"
+    script = ROOT / "data_scripts" / "make_demo.py"
+    subprocess.run([sys.executable, script, "--out", folder, "--clips", "12,6,6", "--size", "64"], check=True, capture_output=True)
+    return folder

@@ -1,0 +1,146 @@
+import csv
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from pcma_lib import AVSS, MS3, S4
+from pcma_lib.controls import CONTROLS, gate, silent_objects
+from pcma_lib.datasets import collate
+from pcma_lib.files import palette, read_mask
+
+
+@pytest.fixture
+def copy(demo, tmp_path):
+    """A data set that a test may break, with one clip a split."""
+    shutil.copytree(demo, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def first(folder):
+    return folder / "v1m" / "demo_test_00000"
+
+
+def test_a_clip_has_the_documented_shapes(demo):
+    clip = AVSS(demo, "test", image_size=96)[0]
+    assert clip.frames.shape == (5, 3, 96, 96)
+    assert clip.log_mel.shape == (5, 1, 96, 64)
+    assert clip.masks.shape == (5, 96, 96) and set(clip.masks.unique().tolist()) <= {0, 1}
+    assert clip.labelled.all() and clip.valid.all()
+
+
+def test_masks_are_the_objects_that_sound(demo):
+    data = AVSS(demo, "train", image_size=64)
+    for index in range(len(data)):
+        raw = data.raw(index)
+        expected = np.zeros_like(raw.masks)
+        for number, item in enumerate(raw.objects, 1):
+            sounds = np.array(item["sounds"])[:, None, None] * item["on_screen"]
+            expected |= ((raw.instances == number) * sounds).astype(np.uint8)
+        assert (raw.masks == expected).all()
+        assert silent_objects(raw), "every clip has a visible object that never sounds"
+
+
+def test_the_mixture_is_the_gated_sum_of_the_objects(demo):
+    raw = AVSS(demo, "train").raw(0)
+    inner = np.zeros(80000, bool)
+    for second in range(5):
+        inner[second * 16000 + 800 : second * 16000 + 15200] = True
+    mixed = sum(wave * gate(o["sounds"]) for wave, o in zip(raw.object_waves, raw.objects))
+    assert np.abs(raw.wave - mixed)[inner].max() < 0.05
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_controls_are_the_same_every_time_and_differ_from_the_original(demo, control):
+    data = AVSS(demo, "test", image_size=64)
+    again = [data.with_sound(control)[0].log_mel for _ in range(2)]
+    assert torch.equal(*again)
+    assert not torch.equal(again[0], data[0].log_mel)
+
+
+@pytest.mark.parametrize("break_it, error, message", [
+    (lambda c: (c / "frames" / "2.jpg").unlink(), FileNotFoundError, r"2\.jpg"),
+    (lambda c: (c / "labels_rgb" / "1.png").write_bytes((c / "labels_rgb" / "1.png").read_bytes()[:60]), ValueError, r"1\.png"),
+    (lambda c: (c / "audio.wav").write_bytes((c / "audio.wav").read_bytes()[:20000]), ValueError, r"audio\.wav"),
+    (lambda c: Image.new("RGB", (10, 10)).save(c / "labels_rgb" / "0.png"), ValueError, r"0\.png.*size"),
+    (lambda c: soundfile.write(c / "audio.wav", np.full(80000, np.nan), 16000, subtype="FLOAT"), ValueError, r"NaN"),
+])  # fmt: skip
+def test_broken_files_are_named(copy, break_it, error, message):
+    break_it(first(copy))
+    with pytest.raises(error, match=message):
+        AVSS(copy, "test")[0]
+
+
+@pytest.mark.parametrize("rate, channels", [(44100, 2), (8000, 1)])
+def test_sound_of_other_rates_and_channels_is_read(copy, rate, channels):
+    soundfile.write(first(copy) / "audio.wav", np.zeros((rate * 5, channels)), rate)
+    assert AVSS(copy, "test")[0].log_mel.shape == (5, 1, 96, 64)
+
+
+def test_an_empty_split_and_a_missing_index_are_named(copy, tmp_path):
+    with pytest.raises(ValueError, match="no clip of split 'other'"):
+        AVSS(copy, "other")
+    with pytest.raises(FileNotFoundError, match="metadata.csv"):
+        AVSS(tmp_path, "test")
+
+
+def test_an_index_that_leaves_the_folder_is_refused(copy):
+    text = (copy / "metadata.csv").read_text().replace("demo_test_00000", "../../demo_test_00000")
+    (copy / "metadata.csv").write_text(text)
+    with pytest.raises(ValueError, match="outside the data folder"):
+        AVSS(copy, "test")[0]
+
+
+def test_palette_follows_the_published_rule(tmp_path):
+    assert palette(5).tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
+    Image.fromarray(palette(71)[np.array([[0, 70], [9, 1]])]).save(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png", 71).tolist() == [[0, 70], [9, 1]]
+    Image.fromarray(np.full((2, 2, 3), 7, np.uint8)).save(tmp_path / "m.png")
+    with pytest.raises(ValueError, match="colour"):
+        read_mask(tmp_path / "m.png", 71)
+
+
+def write_object_layout(root, data, nested, clip_frames):
+    """One training and one test clip in the layout of S4 (nested) or MS3."""
+    rows = []
+    for split in ("train", "test"):
+        name, category = f"clip_{split}", "dog_barking"
+        frames = root / data / "visual_frames" / (f"{split}/{category}/{name}" if nested else name)
+        inner = f"{split}/{category}" if nested else split
+        masks, sound = root / data / "gt_masks" / inner / name, root / data / "audio_wav" / inner
+        for folder in (frames, masks, sound):
+            folder.mkdir(parents=True)
+        for k in range(1, 6):
+            Image.new("RGB", (32, 32)).save(frames / clip_frames.format(name=name, k=k))
+            if not nested or split == "test" or k == 1:
+                Image.new("1", (32, 32), 1).save(masks / f"{name}_{k}.png")
+        soundfile.write(sound / f"{name}.wav", np.zeros(80000), 16000)
+        rows.append({"name": name, "category": category, "split": split})
+    index = root / ("s4_meta_data.csv" if nested else "ms3_meta_data.csv")
+    with open(index, "w", newline="") as file:
+        writer = csv.DictWriter(file, ["name", "category", "split"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.mark.parametrize("pattern", ["{name}_{k}.png", "{name}.mp4_{k}.png"])
+def test_s4_labels_the_first_frame_in_training_and_ms3_all(tmp_path, pattern):
+    write_object_layout(tmp_path, "s4_data", True, pattern)
+    write_object_layout(tmp_path, "ms3_data", False, pattern)
+    assert S4(tmp_path, "train", 32)[0].labelled.tolist() == [True, False, False, False, False]
+    assert S4(tmp_path, "test", 32)[0].labelled.all()
+    assert MS3(tmp_path, "train", 32)[0].masks.float().mean() == 1
+
+
+def test_clips_of_different_lengths_are_padded_and_flagged(demo):
+    long = AVSS(demo, "test", 64)[0]
+    short = AVSS(demo, "test", 64)[1]
+    for field in ("frames", "log_mel", "masks", "labelled", "valid"):
+        setattr(short, field, getattr(short, field)[:3])
+    batch = collate([long, short])
+    assert batch.frames.shape == (2, 5, 3, 64, 64)
+    assert batch.valid.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
+    assert not batch.labelled[1, 3:].any()

@@ -1,0 +1,45 @@
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
+
+from pcma_lib import PCMANet
+
+PARAMETERS = {"resnet50": 43.03, "pvt_v2_b5": 94.48}  # millions: the published 65.68 and 95.07 without the dead weight
+GMACS = {"resnet50": 83.96, "pvt_v2_b5": 109.2}
+
+
+@pytest.mark.parametrize("backbone", PARAMETERS)
+def test_parameters_and_operations_are_the_published_ones(backbone):
+    model = PCMANet(backbone).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        model(torch.randn(1, 5, 3, 224, 224), torch.randn(1, 5, 128))
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(PARAMETERS[backbone], abs=0.01)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(GMACS[backbone], abs=0.1)
+
+
+@pytest.mark.parametrize("seconds, height, width", [(1, 64, 64), (3, 96, 64), (7, 32, 160)])
+def test_any_number_of_seconds_and_any_size_divisible_by_32(seconds, height, width):
+    model = PCMANet("resnet18", channels=16, groups=4, heads=2).eval()
+    out = model(torch.randn(2, seconds, 3, height, width), torch.randn(2, seconds, 128))
+    assert [tuple(o.shape) for o in out.logits] == [(2, seconds, 1, height, width)] * 4
+    assert [m.shape[-2:] for m in out.masks] == [(height // s, width // s) for s in (32, 16, 8)]
+
+
+def test_clips_of_a_batch_do_not_influence_one_another():
+    model = PCMANet("resnet18", channels=16, groups=4, heads=2).eval()
+    frames, audio = torch.randn(2, 2, 3, 64, 64), torch.randn(2, 2, 128)
+    together = model(frames, audio).logits[0]
+    assert_close(together[1:], model(frames[1:], audio[1:]).logits[0], atol=1e-4, rtol=1e-3)
+
+
+def test_a_foreign_checkpoint_is_refused_by_name():
+    with pytest.raises(ValueError, match="avga4"):
+        PCMANet.from_released({"conv.weight": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("size", [(100, 64), (64, 70)])
+def test_sizes_that_do_not_divide_are_refused(size):
+    with pytest.raises(ValueError, match="divisible by 32"):
+        PCMANet("resnet18", channels=16, groups=4, heads=2)(torch.randn(1, 1, 3, *size), torch.randn(1, 1, 128))

@@ -1,0 +1,97 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from pcma_lib import AVSS, AudioVisualModel
+from pcma_lib.checkpoints import load_tensors
+from pcma_lib.config import TrainConfig
+from pcma_lib.evaluation import evaluate, table
+from pcma_lib.training import EpochBatches, fit
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def config(data, **changes):
+    small = {"data": str(data), "epochs": 2, "save_every": 1, "mixed_precision": "no"}
+    return TrainConfig.preset("quick", **{**small, **changes})
+
+
+def test_a_run_leaves_its_files_and_a_model_that_can_be_evaluated(demo, tmp_path):
+    result = fit(config(demo), tmp_path / "run", progress=False)
+    for name in ("log.csv", "validation.csv", "best.safetensors", "best.json", "last.safetensors", "config.json", "resume.pt"):
+        assert (tmp_path / "run" / name).is_file()
+    assert result["steps"] == 6 and 0 <= result["best"]["miou"] <= 1
+    model = AudioVisualModel.load(result["best_checkpoint"])
+    measured = evaluate(model, AVSS(demo, "test", 64), controls="all")
+    assert {"muted", "swapped", "off_screen"} <= set(measured["controls"])
+    assert "muted" in table(measured)
+    with pytest.raises(FileExistsError, match="resume"):
+        fit(config(demo), tmp_path / "run", progress=False)
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(demo):
+    model = AudioVisualModel(backbone="resnet18", channels=16, groups=4, heads=2, vggish_width=0.125)
+    data = AVSS(demo, "test", 64)
+    one, many = evaluate(model, data, batch_size=1), evaluate(model, data, batch_size=4)
+    assert one == pytest.approx(many, abs=1e-3)
+
+
+def test_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_run(demo, tmp_path):
+    settings = config(demo).to_dict()
+    fit(TrainConfig(**settings), tmp_path / "whole", progress=False)
+    script = (
+        "import json, sys; from pcma_lib.config import TrainConfig; from pcma_lib.training import fit;"
+        "fit(TrainConfig(**json.loads(sys.argv[1])), sys.argv[2], resume=True, progress=False,"
+        " after_step=lambda row: print(row['step'], flush=True))"
+    )
+    command = [sys.executable, "-c", script, json.dumps(settings), str(tmp_path / "killed")]
+    for stop in (2, 4):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for line in process.stdout:
+            if re.match(rf"{stop}\b", line):
+                time.sleep(0.05)
+                os.kill(process.pid, signal.SIGKILL)
+                break
+        assert process.wait() == -signal.SIGKILL
+    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    whole, killed = (load_tensors(tmp_path / n / "last.safetensors") for n in ("whole", "killed"))
+    for name, value in whole.items():
+        torch.testing.assert_close(killed[name], value, atol=1e-4, rtol=1e-3, msg=name)
+
+
+def test_processes_share_every_step_without_overlap():
+    settings = TrainConfig(batch_size=4)
+    one = EpochBatches(12, settings, epoch=3)
+    two = [EpochBatches(12, settings, 3, rank=r, world=2) for r in range(2)]
+    assert [sorted(a + b) for a, b in zip(*two)] == [sorted(b) for b in one]
+    assert len({i for b in one for i in b}) == 12
+
+
+@pytest.mark.parametrize("preset, epochs", [("s4", 15), ("ms3", 30), ("avss", 60)])
+def test_the_papers_presets_hold_its_settings(preset, epochs):
+    found = TrainConfig.preset(preset, backbone="pvt_v2_b5")
+    assert (found.epochs, found.batch_size, found.learning_rate, found.optimizer) == (epochs, 4, 1e-4, "adam")
+    assert (found.image_size, found.channels, found.threshold, found.groups) == (224, 256, 0.99, 8)
+    assert found.stage_weights == (1.0,) * 4 and not found.train_audio and found.negative_audio == 0
+
+
+@pytest.mark.parametrize("change", [{"epochs": "ten"}, {"image_size": 100}, {"remix": 2.0}, {"optimizer": "sgd"}, {"colour": 1}])
+def test_wrong_settings_are_named(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        TrainConfig.preset("quick", **change)
+
+
+def test_a_checkpoint_that_is_none_is_refused(tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="x.safetensors"):
+        AudioVisualModel.load(tmp_path / "x.safetensors")
+    with pytest.raises(FileNotFoundError):
+        AudioVisualModel.load(tmp_path / "y.safetensors")
