@@ -8,6 +8,7 @@ import lzma
 import shutil
 import subprocess
 import tarfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Collection, Iterator
 
@@ -42,12 +43,17 @@ def stamps_folder(folder: Path, wanted: Collection[str]) -> Path:
 
 
 def _data_of_deb(archive: Path) -> BinaryIO:
-    """The data member of a Debian package, which is an `ar` archive: 60-byte headers, members padded to even length."""
+    """The data member of a Debian package, which is an `ar` archive: 60-byte headers, members padded to even length.
+
+    Python 3.11 has no Zstandard, which some distributions use: `dpkg-deb` unpacks that.
+    """
     with archive.open("rb") as file:
         if file.read(8) != b"!<arch>\n":
             raise tarfile.ReadError("not a Debian package")
         while len(header := file.read(60)) == 60:
             name, size = header[:16].decode("ascii", "replace").strip().rstrip("/"), int(header[48:58])
+            if name == "data.tar.zst":
+                return io.BytesIO(subprocess.run(["dpkg-deb", "--fsys-tarfile", archive], check=True, capture_output=True).stdout)
             if name.startswith("data.tar"):
                 return io.BytesIO(file.read(size))
             file.seek(size + size % 2, 1)
@@ -81,7 +87,7 @@ def unpack(archive: Path, cache: Path, wanted: Collection[str]) -> Path:
                 for name, file in _wanted_members(tar, wanted):
                     (part / name).parent.mkdir(parents=True, exist_ok=True)
                     (part / name).write_bytes(file.read())
-        except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
+        except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError, subprocess.SubprocessError) as error:
             raise ValueError(f"{archive} cannot be unpacked ({error}); is it complete?\n{HOW_TO_GET_IT}") from error
         part.rename(folder)
     return folder
