@@ -19,7 +19,9 @@ def resized(field: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def fractal_noise(rng: np.random.Generator, height: int, width: int, coarsest: int, octaves: int, falloff: float) -> np.ndarray:
+def fractal_noise(
+    rng: np.random.Generator, height: int, width: int, coarsest: int, octaves: int, falloff: float
+) -> np.ndarray:
     """Sum of smooth noises, each twice as fine and `falloff` times as strong as the one before; [height, width] in 0..1.
 
     Args:

@@ -127,7 +127,9 @@ def prepare_root(root: Path, settings: dict, overwrite: bool) -> bool:
         differing = [key for key in {**found, **settings} if found.get(key) != settings.get(key)]
         if differing and not overwrite:
             changes = "; ".join(f"{key} is {found.get(key)!r} there and {settings.get(key)!r} now" for key in differing)
-            raise ValueError(f"{root} was made with other settings: {changes}. Choose another --out, or give --overwrite to replace it.")
+            raise ValueError(
+                f"{root} was made with other settings: {changes}. Choose another --out, or give --overwrite to replace it."
+            )
         if done.exists():
             return True
         if overwrite:
@@ -135,7 +137,9 @@ def prepare_root(root: Path, settings: dict, overwrite: bool) -> bool:
             for name in ("metadata.csv", "label2idx.json"):
                 (root / name).unlink(missing_ok=True)
     elif root.exists() and any(path for path in root.iterdir() if not path.name.startswith(".")):
-        raise ValueError(f"{root} holds files that no script of this folder made. Choose an empty or a new folder with --out.")
+        raise ValueError(
+            f"{root} holds files that no script of this folder made. Choose an empty or a new folder with --out."
+        )
     (root / LABEL).mkdir(parents=True, exist_ok=True)
     remove_unfinished(root)
     write_text(part, json.dumps(settings, indent=1) + "\n")

@@ -30,7 +30,16 @@ def guitar(pen: Pen, rng: np.random.Generator) -> None:
     def turn(points):
         return turned(points, angle)
 
-    half = [(0.5, 0.425), (0.62, 0.42), (0.69, 0.5), (0.5 + waist, 0.61), (0.72, 0.74), (0.755, 0.87), (0.65, 0.99), (0.5, 1.005)]
+    half = [
+        (0.5, 0.425),
+        (0.62, 0.42),
+        (0.69, 0.5),
+        (0.5 + waist, 0.61),
+        (0.72, 0.74),
+        (0.755, 0.87),
+        (0.65, 0.99),
+        (0.5, 1.005),
+    ]
     outline = smooth(half + [(1 - x, y) for x, y in half[-2:0:-1]])
     for y in (0.03, 0.075, 0.12):
         pen.line(turn([(0.41, y), (0.59, y)]), 0.025, shade(dark, 1.6))
@@ -64,7 +73,10 @@ def drum(pen: Pen, rng: np.random.Generator) -> None:
     for y in (bottom, top + 0.02):
         pen.line(arc((0.5, y), rim, 0, 180), 0.06, hoop)
     angles = np.deg2rad(np.linspace(8, 172, 9))
-    zigzag = [(0.5 + rim[0] * np.cos(a), (top + 0.05 if i % 2 else bottom - 0.03) + rim[1] * np.sin(a)) for i, a in enumerate(angles)]
+    zigzag = [
+        (0.5 + rim[0] * np.cos(a), (top + 0.05 if i % 2 else bottom - 0.03) + rim[1] * np.sin(a))
+        for i, a in enumerate(angles)
+    ]
     pen.line(zigzag, 0.02, WHITE)
     pen.dot((0.5, top), rim, shade(random_colour(rng, (0, 0.2), (0.85, 1)), 1), True)
     wood = random_colour(rng, (0.3, 0.6), (0.3, 0.6))
@@ -97,7 +109,20 @@ def bird(pen: Pen, rng: np.random.Generator) -> None:
     for x in (0.5, 0.58):
         pen.line([(x, 0.74), (x + 0.02, 0.93), (x + 0.1, 0.94)], 0.022, shade(wing, 0.5))
     pen.fill([(0.3, 0.58), (0.02, 0.72), (0.0, 0.8), (0.1, 0.83), (0.4, 0.74)], shade(wing, 0.8))
-    body = smooth([(0.24, 0.62), (0.4, 0.44), (0.56, 0.32), (0.62, 0.17), (0.74, 0.13), (0.84, 0.22), (0.83, 0.4), (0.76, 0.62), (0.56, 0.78), (0.36, 0.74)])
+    body = smooth(
+        [
+            (0.24, 0.62),
+            (0.4, 0.44),
+            (0.56, 0.32),
+            (0.62, 0.17),
+            (0.74, 0.13),
+            (0.84, 0.22),
+            (0.83, 0.4),
+            (0.76, 0.62),
+            (0.56, 0.78),
+            (0.36, 0.74),
+        ]
+    )
     pen.fill(body, pen.surface(colour))
     pen.fill(smooth([(0.62, 0.74), (0.77, 0.56), (0.8, 0.42), (0.7, 0.5), (0.55, 0.7)]), belly, False)
     beak = random_colour(rng, (0.6, 0.95), (0.6, 1))
@@ -121,7 +146,11 @@ def engine(pen: Pen, rng: np.random.Generator) -> None:
     for centre, radius in (((0.29, 0.69), 0.275), ((0.81, 0.79), 0.17)):
         pen.dot(centre, radius, BLACK * 2, True)
         for angle in np.arange(0, 360, 30):
-            pen.line(turned([(centre[0], centre[1] - radius * 0.82), (centre[0], centre[1] - radius)], angle, centre), 0.022, BLACK * 4)
+            pen.line(
+                turned([(centre[0], centre[1] - radius * 0.82), (centre[0], centre[1] - radius)], angle, centre),
+                0.022,
+                BLACK * 4,
+            )
         pen.dot(centre, radius * 0.58, rim, True)
         pen.dot(centre, radius * 0.2, shade(rim, 0.5))
 
@@ -168,19 +197,31 @@ def frog(pen: Pen, rng: np.random.Generator) -> None:
     colour = vivid(rng)
     skin, belly = pen.surface(colour), shade(random_colour(rng, (0.1, 0.4), (0.8, 1)), 1)
     for s in (-1, 1):
+
         def mirrored(points, s=s):
             return [(0.5 + s * (x - 0.5), y) for x, y in points]
 
-        pen.fill(smooth(mirrored([(0.68, 0.62), (0.84, 0.5), (0.96, 0.62), (0.95, 0.8), (0.82, 0.88), (0.68, 0.86)])), shade(colour, 0.75))
+        pen.fill(
+            smooth(mirrored([(0.68, 0.62), (0.84, 0.5), (0.96, 0.62), (0.95, 0.8), (0.82, 0.88), (0.68, 0.86)])),
+            shade(colour, 0.75),
+        )
         pen.fill(smooth(mirrored([(0.7, 0.86), (0.88, 0.84), (1.0, 0.9), (0.98, 0.95), (0.72, 0.95)])), shade(colour, 0.6))
-    pen.fill(smooth([(0.5, 0.38), (0.7, 0.5), (0.76, 0.74), (0.68, 0.92), (0.5, 0.95), (0.32, 0.92), (0.24, 0.74), (0.3, 0.5)]), skin)
+    pen.fill(
+        smooth([(0.5, 0.38), (0.7, 0.5), (0.76, 0.74), (0.68, 0.92), (0.5, 0.95), (0.32, 0.92), (0.24, 0.74), (0.3, 0.5)]),
+        skin,
+    )
     pen.fill(smooth([(0.5, 0.55), (0.62, 0.64), (0.64, 0.8), (0.5, 0.91), (0.36, 0.8), (0.38, 0.64)]), belly, False)
     for s in (-1, 1):
         pen.line([(0.5 + s * 0.16, 0.66), (0.5 + s * 0.12, 0.92)], 0.06, shade(colour, 0.7))
         pen.fill(arc((0.5 + s * 0.13, 0.95), (0.1, 0.04)), shade(colour, 0.7))
     for s in (-1, 1):
         pen.dot((0.5 + s * 0.2, 0.17), 0.125, skin, True)
-    pen.fill(smooth([(0.5, 0.17), (0.72, 0.21), (0.84, 0.36), (0.75, 0.51), (0.5, 0.56), (0.25, 0.51), (0.16, 0.36), (0.28, 0.21)]), skin)
+    pen.fill(
+        smooth(
+            [(0.5, 0.17), (0.72, 0.21), (0.84, 0.36), (0.75, 0.51), (0.5, 0.56), (0.25, 0.51), (0.16, 0.36), (0.28, 0.21)]
+        ),
+        skin,
+    )
     for s in (-1, 1):
         pen.dot((0.5 + s * 0.2, 0.17), 0.085, WHITE, True)
         pen.dot((0.5 + s * 0.2, 0.18), 0.045, BLACK)
@@ -192,7 +233,20 @@ def kettle(pen: Pen, rng: np.random.Generator) -> None:
     colour, dark = vivid(rng), random_colour(rng, (0, 0.5), (0.1, 0.35))
     pen.line(arc((0.46, 0.42), (0.25, 0.36), 185, 355), 0.06, dark)
     pen.fill([(0.66, 0.62), (0.82, 0.48), (0.86, 0.32), (0.98, 0.3), (0.94, 0.52), (0.76, 0.8)], shade(colour, 0.8))
-    pot = smooth([(0.46, 0.37), (0.62, 0.39), (0.75, 0.52), (0.8, 0.76), (0.74, 0.93), (0.46, 0.945), (0.18, 0.93), (0.12, 0.76), (0.17, 0.52), (0.3, 0.39)])
+    pot = smooth(
+        [
+            (0.46, 0.37),
+            (0.62, 0.39),
+            (0.75, 0.52),
+            (0.8, 0.76),
+            (0.74, 0.93),
+            (0.46, 0.945),
+            (0.18, 0.93),
+            (0.12, 0.76),
+            (0.17, 0.52),
+            (0.3, 0.39),
+        ]
+    )
     pen.fill(pot, pen.surface(colour))
     pen.fill(arc((0.46, 0.4), (0.19, 0.055)), shade(colour, 0.7))
     pen.dot((0.46, 0.315), 0.05, dark, True)

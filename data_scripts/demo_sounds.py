@@ -71,7 +71,9 @@ def plucked_string(rng: np.random.Generator, frequency: float, seconds: float, b
     string = np.zeros((count + 1) * period + 1)
     string[1 : period + 1] = burst - burst.mean()
     for start in range(period + 1, len(string), period):
-        string[start : start + period] = 0.5 * keep * (string[start - period : start] + string[start - period - 1 : start - 1])
+        string[start : start + period] = (
+            0.5 * keep * (string[start - period : start] + string[start - period - 1 : start - 1])
+        )
     return string[1 : 1 + int(seconds * RATE)] / np.sqrt(np.mean(burst**2))
 
 
@@ -120,7 +122,9 @@ def drum(rng: np.random.Generator, seconds: int) -> np.ndarray:
     colour = rng.uniform(1500, 5000)
     for start in onsets(rng, seconds, rng.uniform(2.5, 5), 0.2):
         burst = band_limited(rng.standard_normal(len(time)), 200, colour) * np.exp(-time / 0.025)
-        add(track, start, rng.uniform(0.6, 1) * (modes + noise_level * burst / burst.std()) * envelope(len(time), 0.001, 0.1))
+        add(
+            track, start, rng.uniform(0.6, 1) * (modes + noise_level * burst / burst.std()) * envelope(len(time), 0.001, 0.1)
+        )
     return track
 
 
@@ -189,7 +193,10 @@ def flute(rng: np.random.Generator, seconds: int) -> np.ndarray:
     """Long tones with few harmonics, vibrato of 4.5 to 6.5 Hz and the breath's noise (Fletcher and Rossing, ch. 16)."""
     samples = seconds * RATE
     track = np.zeros(samples)
-    lowest, strength = rng.uniform(480, 800), np.array([1, rng.uniform(0.15, 0.5), rng.uniform(0.05, 0.2), rng.uniform(0, 0.05)])
+    lowest, strength = (
+        rng.uniform(480, 800),
+        np.array([1, rng.uniform(0.15, 0.5), rng.uniform(0.05, 0.2), rng.uniform(0, 0.05)]),
+    )
     vibrato, depth, breath = rng.uniform(4.5, 6.5), rng.uniform(0.004, 0.012), rng.uniform(0.03, 0.12)
     start = 0
     while start < samples:
@@ -223,7 +230,9 @@ def frog(rng: np.random.Generator, seconds: int) -> np.ndarray:
 def kettle(rng: np.random.Generator, seconds: int) -> np.ndarray:
     """A whistling kettle: a tone of 2 to 3.6 kHz and its octave, blurred into narrow bands of noise, over hissing steam."""
     samples = seconds * RATE
-    wander = rng.uniform(0.003, 0.008) * slow_noise(rng, samples, 4) + rng.uniform(0.0005, 0.002) * slow_noise(rng, samples, 60)
+    wander = rng.uniform(0.003, 0.008) * slow_noise(rng, samples, 4) + rng.uniform(0.0005, 0.002) * slow_noise(
+        rng, samples, 60
+    )
     phase = oscillator(rng.uniform(2000, 3600) * (1 + wander))
     flutter = 1 + 0.3 * slow_noise(rng, samples, 25)
     whistle = np.sin(phase) + rng.uniform(0.1, 0.4) * np.sin(2 * phase)

@@ -16,7 +16,16 @@ from typing import Iterator, Protocol, Sequence
 
 from tqdm import tqdm
 
-from clip_folder import LABEL, complete, number_classes, prepare_root, remove_unfinished, write_clip, write_metadata, write_text
+from clip_folder import (
+    LABEL,
+    complete,
+    number_classes,
+    prepare_root,
+    remove_unfinished,
+    write_clip,
+    write_metadata,
+    write_text,
+)
 from scene import MOST_VISIBLE, SPLITS, Background, ObjectKind, clip_kind, clip_rng, compose
 
 FORMAT_VERSION = 1
@@ -59,8 +68,12 @@ def add_options(parser: argparse.ArgumentParser, out: str, size: int, clips: tup
     parser.add_argument("--out", type=Path, default=Path(out), help="folder to write (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
     parser.add_argument("--size", type=int, default=size, help="side of the frames in pixels (default: %(default)s)")
-    parser.add_argument("--clips", type=clip_counts, default=clips, metavar="TRAIN,VAL,TEST", help=f"default: {','.join(map(str, clips))}")
-    parser.add_argument("--workers", type=int, default=cores, help="processes (default: one for each core, here %(default)s)")
+    parser.add_argument(
+        "--clips", type=clip_counts, default=clips, metavar="TRAIN,VAL,TEST", help=f"default: {','.join(map(str, clips))}"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=cores, help="processes (default: one for each core, here %(default)s)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a dataset that was made with other settings")
 
 
@@ -106,7 +119,9 @@ def _make_in_worker(split: str, index: int, uid: str) -> None:
     _maker.make(split, index, uid)
 
 
-def make_clips(generator: Generator, root: Path, seed: int, size: int, missing: Sequence[tuple[str, int, str]], workers: int) -> None:
+def make_clips(
+    generator: Generator, root: Path, seed: int, size: int, missing: Sequence[tuple[str, int, str]], workers: int
+) -> None:
     """Makes the missing clips, with a progress bar; in this process if `workers` is 1."""
     bar = tqdm(total=len(missing), unit="clip", desc=str(root))
     if workers == 1:
@@ -140,12 +155,16 @@ def make_dataset(generator: Generator, options: argparse.Namespace, **extra_sett
     if options.size < 48:
         raise ValueError(f"--size {options.size}: objects of a quarter of the frame need frames of at least 48 pixels")
     if options.workers < 1 or options.seed < 0:
-        raise ValueError(f"--workers {options.workers} --seed {options.seed}: expected at least one process and a seed from 0 up")
+        raise ValueError(
+            f"--workers {options.workers} --seed {options.seed}: expected at least one process and a seed from 0 up"
+        )
     settings = {"format": FORMAT_VERSION, "generator": generator.name, "generator_version": generator.version}
     settings |= {"seed": options.seed, "size": options.size, "clips": dict(zip(SPLITS, options.clips)), **extra_settings}
     root, label2idx = options.out, number_classes(kind.class_name for kind in generator.object_kinds())
     if len(label2idx) - 1 < MOST_VISIBLE + 1:
-        raise ValueError(f"a clip may need {MOST_VISIBLE + 1} classes of objects; there are {', '.join(list(label2idx)[1:])}")
+        raise ValueError(
+            f"a clip may need {MOST_VISIBLE + 1} classes of objects; there are {', '.join(list(label2idx)[1:])}"
+        )
     if prepare_root(root, settings, options.overwrite):
         return False
     clips = list(clip_names(generator.name, options.clips))
@@ -169,7 +188,10 @@ def run(generator: Generator, options: argparse.Namespace, **extra_settings) -> 
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nstopped; the finished clips in {options.out} are kept, and the same command goes on from there", file=sys.stderr)
+        print(
+            f"\nstopped; the finished clips in {options.out} are kept, and the same command goes on from there",
+            file=sys.stderr,
+        )
         return 130
     print(f"{options.out}: {'complete' if made else 'was complete already'}, {sum(options.clips)} clips")
     return 0

@@ -72,7 +72,9 @@ class Backdrops:
         if not self.files or rng.uniform() < 0.5:
             return procedural_background(rng, size)
         image = read_picture(self.files[int(rng.integers(len(self.files)))], 2 * size)
-        surface = Image.new("RGB", image.size, tuple(int(value) for value in np.asarray(image)[image.height // 2, image.width // 2, :3]))
+        surface = Image.new(
+            "RGB", image.size, tuple(int(value) for value in np.asarray(image)[image.height // 2, image.width // 2, :3])
+        )
         surface.paste(image, mask=image.getchannel("A"))
         side = rng.uniform(0.35, 0.6) * min(image.size)
         left, top = (rng.uniform(0.3, 0.7) * (np.array(image.size) - side)).tolist()
@@ -139,10 +141,14 @@ def wanted_files(stamps: Sequence[dict], backdrops: Sequence[dict]) -> list[str]
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, out="data/stamps", size=224, clips=(800, 100, 100))
-    parser.add_argument("--source", type=Path, help="folder, .deb or .tar.gz with the stamps (default: apt-get download, kept beside --out)")
+    parser.add_argument(
+        "--source", type=Path, help="folder, .deb or .tar.gz with the stamps (default: apt-get download, kept beside --out)"
+    )
     parser.add_argument("--classes", help="comma-separated classes of the list to use, at least 5 (default: all)")
     parser.add_argument("--list", type=Path, default=HERE / "stamps.csv", help="CSV of path,class: the stamps to use")
-    parser.add_argument("--backdrops", type=Path, default=HERE / "stamp_backdrops.csv", help="CSV of path,split: pictures for backgrounds")
+    parser.add_argument(
+        "--backdrops", type=Path, default=HERE / "stamp_backdrops.csv", help="CSV of path,split: pictures for backgrounds"
+    )
     options = parser.parse_args(arguments)
     try:
         stamps, backdrops = read_list(options.list, ("path", "class")), read_list(options.backdrops, ("path", "split"))

@@ -39,7 +39,9 @@ def background_noise(rng: np.random.Generator, samples: int) -> np.ndarray:
     return noise / np.sqrt(np.mean(noise**2)) * 10 ** (rng.uniform(-60, -45) / 20)
 
 
-def mix_sounds(rng: np.random.Generator, waveforms: np.ndarray, decibels: np.ndarray, sounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mix_sounds(
+    rng: np.random.Generator, waveforms: np.ndarray, decibels: np.ndarray, sounds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Mixes gated sounds with background noise.
 
     Where the sum or a sound alone would clip, everything is made quieter by one factor, so that the mixture stays the gated sum

@@ -17,7 +17,9 @@ def smooth(points: Points, steps: int = 12) -> np.ndarray:
     p = np.asarray(points, float)
     before, after, second = np.roll(p, 1, 0), np.roll(p, -1, 0), np.roll(p, -2, 0)
     t = (np.arange(steps) / steps)[:, None, None]
-    curve = p + 0.5 * t * (after - before + t * (2 * before - 5 * p + 4 * after - second + t * (3 * (p - after) + second - before)))
+    curve = p + 0.5 * t * (
+        after - before + t * (2 * before - 5 * p + 4 * after - second + t * (3 * (p - after) + second - before))
+    )
     return curve.transpose(1, 0, 2).reshape(-1, 2)
 
 

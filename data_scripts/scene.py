@@ -148,7 +148,9 @@ def stack_instances(layers: Sequence[np.ndarray]) -> np.ndarray:
     return instances
 
 
-def draw_layers(rng: np.random.Generator, sprites: Sequence[Image.Image], sizes: Sequence[float], tilts: Sequence[float], side: int):
+def draw_layers(
+    rng: np.random.Generator, sprites: Sequence[Image.Image], sizes: Sequence[float], tilts: Sequence[float], side: int
+):
     """Paths on which every sprite keeps at least 40 % of its pixels in sight in every frame, and the sprites placed on them.
 
     Returns:
@@ -163,7 +165,10 @@ def draw_layers(rng: np.random.Generator, sprites: Sequence[Image.Image], sizes:
             layers.append([place(sprite, path, frame, side) for sprite, path in zip(sprites, paths)])
             instances.append(stack_instances([np.asarray(layer.getchannel("A")) for layer in layers[-1]]))
             seen = np.bincount(instances[-1].ravel(), minlength=len(sprites) + 1)[1:]
-            whole = [area * (path.sizes[frame] * side / max(sprite.size)) ** 2 for area, path, sprite in zip(opaque, paths, sprites)]
+            whole = [
+                area * (path.sizes[frame] * side / max(sprite.size)) ** 2
+                for area, path, sprite in zip(opaque, paths, sprites)
+            ]
             if (seen < LEAST_VISIBLE * np.array(whole)).any():
                 break
         else:
@@ -197,7 +202,12 @@ def render(rng: np.random.Generator, layers: Sequence[Sequence[Image.Image]], ba
 
 
 def compose(
-    rng: np.random.Generator, kinds: Sequence[ObjectKind], size: int, split: str, kind: str, background: Background = procedural_background
+    rng: np.random.Generator,
+    kinds: Sequence[ObjectKind],
+    size: int,
+    split: str,
+    kind: str,
+    background: Background = procedural_background,
 ) -> Clip:
     """Composes a clip of the given kind from objects of different classes.
 
@@ -211,7 +221,9 @@ def compose(
     """
     classes = sorted({item.class_name for item in kinds})
     visible = int(rng.choice(list(SIZE_RANGE), p=[0.35, 0.45, 0.2]))
-    members = [[item for item in kinds if item.class_name == classes[i]] for i in rng.permutation(len(classes))[: visible + 1]]
+    members = [
+        [item for item in kinds if item.class_name == classes[i]] for i in rng.permutation(len(classes))[: visible + 1]
+    ]
     chosen = [options[int(rng.integers(len(options)))] for options in members]
 
     fractions = rng.uniform(*SIZE_RANGE[visible], visible)

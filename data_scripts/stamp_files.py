@@ -30,7 +30,13 @@ def stamps_folder(folder: Path, wanted: Collection[str]) -> Path:
     Raises:
         ValueError: files are missing.
     """
-    places = [folder, folder / "usr/share/tuxpaint/stamps", folder / "share/tuxpaint/stamps", folder / "tuxpaint/stamps", folder / "stamps"]
+    places = [
+        folder,
+        folder / "usr/share/tuxpaint/stamps",
+        folder / "share/tuxpaint/stamps",
+        folder / "tuxpaint/stamps",
+        folder / "stamps",
+    ]
     places += sorted(folder.glob("*/stamps"))
     best = min(places, key=lambda place: sum(not (place / name).is_file() for name in wanted))
     missing = [name for name in wanted if not (best / name).is_file()]
@@ -53,7 +59,9 @@ def _data_of_deb(archive: Path) -> BinaryIO:
         while len(header := file.read(60)) == 60:
             name, size = header[:16].decode("ascii", "replace").strip().rstrip("/"), int(header[48:58])
             if name == "data.tar.zst":
-                return io.BytesIO(subprocess.run(["dpkg-deb", "--fsys-tarfile", archive], check=True, capture_output=True).stdout)
+                return io.BytesIO(
+                    subprocess.run(["dpkg-deb", "--fsys-tarfile", archive], check=True, capture_output=True).stdout
+                )
             if name.startswith("data.tar"):
                 return io.BytesIO(file.read(size))
             file.seek(size + size % 2, 1)
@@ -87,7 +95,15 @@ def unpack(archive: Path, cache: Path, wanted: Collection[str]) -> Path:
                 for name, file in _wanted_members(tar, wanted):
                     (part / name).parent.mkdir(parents=True, exist_ok=True)
                     (part / name).write_bytes(file.read())
-        except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError, subprocess.SubprocessError) as error:
+        except (
+            tarfile.TarError,
+            lzma.LZMAError,
+            zlib.error,
+            EOFError,
+            OSError,
+            ValueError,
+            subprocess.SubprocessError,
+        ) as error:
             raise ValueError(f"{archive} cannot be unpacked ({error}); is it complete?\n{HOW_TO_GET_IT}") from error
         part.rename(folder)
     return folder
@@ -157,7 +173,9 @@ def read_sound(path: Path) -> np.ndarray:
     try:
         with av.open(str(path)) as container:
             resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
-            frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)] + resampler.resample(None)
+            frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)] + resampler.resample(
+                None
+            )
     except (av.FFmpegError, IndexError) as error:
         raise ValueError(f"{path} cannot be read as sound ({error})") from error
     samples = np.concatenate([frame.to_ndarray()[0] for frame in frames]) if frames else np.zeros(0, np.float32)

@@ -18,5 +18,7 @@ def demo(tmp_path_factory):
     """A small demo data set, made by the script itself."""
     folder = tmp_path_factory.mktemp("data") / "demo"
     script = ROOT / "data_scripts" / "make_demo.py"
-    subprocess.run([sys.executable, script, "--out", folder, "--clips", "12,6,6", "--size", "64"], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, script, "--out", folder, "--clips", "12,6,6", "--size", "64"], check=True, capture_output=True
+    )
     return folder

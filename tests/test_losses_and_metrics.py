@@ -68,7 +68,9 @@ def test_f_measure_against_a_loop_over_thresholds_and_silent_clips_left_out():
     assert metric.compute().item() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("metric", [MeanIoU(), MeanIoU(average="set"), FMeasure(), FMeasure(threshold=0.5), FMeasure(average="set")])
+@pytest.mark.parametrize(
+    "metric", [MeanIoU(), MeanIoU(average="set"), FMeasure(), FMeasure(threshold=0.5), FMeasure(average="set")]
+)
 def test_no_metric_depends_on_the_batch_size(metric):
     values, truth = torch.randn(6, 2, 1, 8, 8), (torch.rand(6, 2, 8, 8) > 0.7).int()
     results = []

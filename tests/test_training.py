@@ -26,7 +26,15 @@ def config(data, **changes):
 
 def test_a_run_leaves_its_files_and_a_model_that_can_be_evaluated(demo, tmp_path):
     result = fit(config(demo), tmp_path / "run", progress=False)
-    for name in ("log.csv", "validation.csv", "best.safetensors", "best.json", "last.safetensors", "config.json", "resume.pt"):
+    for name in (
+        "log.csv",
+        "validation.csv",
+        "best.safetensors",
+        "best.json",
+        "last.safetensors",
+        "config.json",
+        "resume.pt",
+    ):
         assert (tmp_path / "run" / name).is_file()
     assert result["steps"] == 6 and 0 <= result["best"]["miou"] <= 1
     model = AudioVisualModel.load(result["best_checkpoint"])
@@ -83,7 +91,9 @@ def test_the_papers_presets_hold_its_settings(preset, epochs):
     assert found.stage_weights == (1.0,) * 4 and not found.train_audio and found.negative_audio == 0
 
 
-@pytest.mark.parametrize("change", [{"epochs": "ten"}, {"image_size": 100}, {"remix": 2.0}, {"optimizer": "sgd"}, {"colour": 1}])
+@pytest.mark.parametrize(
+    "change", [{"epochs": "ten"}, {"image_size": 100}, {"remix": 2.0}, {"optimizer": "sgd"}, {"colour": 1}]
+)
 def test_wrong_settings_are_named(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         TrainConfig.preset("quick", **change)
