@@ -4,7 +4,7 @@
     ROOT/label2idx.json               {"background": 0, "bell": 1, ...}
     ROOT/dataset.json                 settings; written last, so its presence means that the dataset is complete
     ROOT/v1m/UID/frames/k.jpg         second k = 0..4
-    ROOT/v1m/UID/labels_rgb/k.png     palette colour of the class of every pixel whose object sounds in second k, black elsewhere
+    ROOT/v1m/UID/labels_rgb/k.png     palette colour of the class of each pixel whose object sounds in second k
     ROOT/v1m/UID/audio.wav            16 kHz, mono, 16 bit: the gated sum of the objects' own sounds plus background noise
     ROOT/v1m/UID/objects.json         name, class, on_screen, sounds (one of 0, 1 for each second), heard_in_training
     ROOT/v1m/UID/objects/k.png        8-bit instance map: i + 1 where object i is the one seen
@@ -20,13 +20,12 @@ import json
 import os
 import shutil
 import wave
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Iterable
 
 import numpy as np
-from PIL import Image
-
 from mixing import SAMPLE_RATE, SECONDS
+from PIL import Image
 from scene import Clip
 
 LABEL = "v1m"
@@ -99,7 +98,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_metadata(root: Path, rows: Iterable[dict]) -> None:
-    """Writes `metadata.csv` from rows that hold uid, split, kind and licence; `a_obj` is read from each clip's `objects.json`."""
+    """Writes `metadata.csv` from rows of uid, split, kind and licence; `a_obj` is read from each clip's `objects.json`."""
     part = root / ".metadata.csv.part"
     with part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

@@ -1,18 +1,17 @@
 """Ten things that make a sound, drawn from simple shapes with random colours, surfaces and proportions.
 
-Only the shape tells what a thing is: colours come from the whole circle of hues. Every function draws with a `Pen` inside the unit square, x to
-the right and y down.
+Only the shape tells what a thing is: colours come from the whole circle of hues. Every function draws with a `Pen` inside
+the unit square, x to the right and y down.
 """
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
-
 from backgrounds import random_colour
 from pen import Pen, arc, box, shade, smooth, turned
+from PIL import Image
 
 WHITE, BLACK = np.ones(3) * 0.96, np.ones(3) * 0.07
 

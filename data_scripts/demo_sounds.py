@@ -1,14 +1,14 @@
 """Synthesised sounds for the drawn objects, each of its own physical kind, with random pitch, tempo and timbre.
 
-Every function returns [seconds * 16000] float64 that can be heard in every second. Their spectra lie where VGGish's mel bands are,
-125 to 7500 Hz. Sources: K. Karplus and A. Strong, "Digital synthesis of plucked-string and drum timbres", Computer Music
-Journal 7(2), 1983; J.-C. Risset, "An introductory catalogue of computer synthesized sounds", Bell Laboratories, 1969; N. H. Fletcher and
-T. D. Rossing, "The Physics of Musical Instruments", 2nd ed., Springer, 1998.
+Every function returns [seconds * 16000] float64 that can be heard in every second. Their spectra lie where VGGish's mel
+bands are, 125 to 7500 Hz. Sources: K. Karplus and A. Strong, "Digital synthesis of plucked-string and drum timbres",
+Computer Music Journal 7(2), 1983; J.-C. Risset, "An introductory catalogue of computer synthesized sounds", Bell
+Laboratories, 1969; N. H. Fletcher and T. D. Rossing, "The Physics of Musical Instruments", 2nd ed., Springer, 1998.
 """
 
 from __future__ import annotations
 
-from typing import Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -88,8 +88,9 @@ def guitar(rng: np.random.Generator, seconds: int) -> np.ndarray:
 
 
 RISSET_BELL = np.array([  # frequency ratio, beat in Hz, amplitude, duration
-    [0.56, 0, 1, 1], [0.56, 1, 0.67, 0.9], [0.92, 0, 1, 0.65], [0.92, 1.7, 1.8, 0.55], [1.19, 0, 2.67, 0.325], [1.7, 0, 1.67, 0.35],
-    [2, 0, 1.46, 0.25], [2.74, 0, 1.33, 0.2], [3, 0, 1.33, 0.15], [3.76, 0, 1, 0.1], [4.07, 0, 1.33, 0.075],
+    [0.56, 0, 1, 1], [0.56, 1, 0.67, 0.9], [0.92, 0, 1, 0.65], [0.92, 1.7, 1.8, 0.55], [1.19, 0, 2.67, 0.325],
+    [1.7, 0, 1.67, 0.35], [2, 0, 1.46, 0.25], [2.74, 0, 1.33, 0.2], [3, 0, 1.33, 0.15], [3.76, 0, 1, 0.1],
+    [4.07, 0, 1.33, 0.075],
 ])  # fmt: skip
 
 
@@ -111,7 +112,7 @@ MEMBRANE_RATIOS = np.array([1, 1.594, 2.136, 2.296, 2.653, 2.918, 3.156, 3.501, 
 
 
 def drum(rng: np.random.Generator, seconds: int) -> np.ndarray:
-    """A struck membrane: modes at the zeros of Bessel functions (Fletcher and Rossing, ch. 3), a glide in pitch and a burst of noise."""
+    """A struck membrane: modes at zeros of Bessel functions (Fletcher and Rossing, ch. 3), a falling pitch, noise."""
     track = np.zeros(seconds * RATE)
     fundamental, noise_level = rng.uniform(90, 190), rng.uniform(0.15, 0.5)
     amplitude = rng.uniform(0.4, 1, len(MEMBRANE_RATIOS)) / MEMBRANE_RATIOS**0.7
@@ -129,7 +130,7 @@ def drum(rng: np.random.Generator, seconds: int) -> np.ndarray:
 
 
 def siren(rng: np.random.Generator, seconds: int) -> np.ndarray:
-    """An alarm: a tone of odd and even harmonics whose frequency sweeps up and down 1.2 to 3 times a second (frequency modulation)."""
+    """An alarm: a tone of five harmonics that sweeps up and down 1.2 to 3 times a second (frequency modulation)."""
     time = np.arange(seconds * RATE) / RATE
     low = rng.uniform(450, 750)
     high = low * rng.uniform(1.8, 2.4)
@@ -140,7 +141,7 @@ def siren(rng: np.random.Generator, seconds: int) -> np.ndarray:
 
 
 def bird(rng: np.random.Generator, seconds: int) -> np.ndarray:
-    """Song of short syllables, 5 to 9 a second, two or three shapes in turn; each a tone that glides within 2.2 to 6.8 kHz."""
+    """Song of 5 to 9 short syllables a second, two or three in turn, each a tone that glides between 1.8 and 6.8 kHz."""
     track = np.zeros(seconds * RATE)
     syllables = []
     for _ in range(int(rng.integers(2, 4))):
@@ -173,7 +174,7 @@ def engine(rng: np.random.Generator, seconds: int) -> np.ndarray:
 
 
 def clock(rng: np.random.Generator, seconds: int) -> np.ndarray:
-    """Tick and tock in turn, 3 to 5.5 a second: clicks that make four small metal and wood resonances ring for some milliseconds."""
+    """Tick and tock in turn, 3 to 5.5 a second: clicks that make four resonances of metal and wood ring briefly."""
     track = np.zeros(seconds * RATE)
     time = np.arange(int(0.12 * RATE)) / RATE
     frequency = rng.uniform([900, 1700, 2800, 4200], [1600, 2700, 4000, 6500])
@@ -211,7 +212,7 @@ def flute(rng: np.random.Generator, seconds: int) -> np.ndarray:
 
 
 def frog(rng: np.random.Generator, seconds: int) -> np.ndarray:
-    """Croaks, 2 to 3.5 a second: a low tone through two throat resonances, cut into 25 to 50 pulses a second (amplitude modulation)."""
+    """Croaks, 2 to 3.5 a second: a low tone through two resonances, in 25 to 50 pulses a second (amplitude modulation)."""
     track = np.zeros(seconds * RATE)
     throat, pulse_rate = rng.uniform(90, 160), rng.uniform(25, 50)
     formants = rng.uniform([350, 900], [650, 1600])
@@ -247,8 +248,8 @@ SOUNDS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 def synthesise(name: str, rng: np.random.Generator, seconds: int) -> np.ndarray:
     """The sound of class `name` with a random tilt of its spectrum, [seconds * 16000] float32 of RMS 1.
 
-    It has been going on for a second when it begins. Peaks are rounded off at 12 dB over the RMS, as a limiter would, so that
-    clicks and strikes can be as loud as tones without clipping.
+    It has been going on for a second when it begins. Peaks are rounded off at 12 dB over the RMS, as a limiter would, so
+    that clicks and strikes can be as loud as tones without clipping.
     """
     sound = SOUNDS[name](rng, seconds + 1)[RATE:]
     frequency = np.maximum(np.fft.rfftfreq(len(sound), 1 / RATE), 60)

@@ -10,11 +10,10 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Iterator, Protocol, Sequence
-
-from tqdm import tqdm
+from typing import Protocol
 
 from clip_folder import (
     LABEL,
@@ -27,6 +26,7 @@ from clip_folder import (
     write_text,
 )
 from scene import MOST_VISIBLE, SPLITS, Background, ObjectKind, clip_kind, clip_rng, compose
+from tqdm import tqdm
 
 FORMAT_VERSION = 1
 

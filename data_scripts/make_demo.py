@@ -2,24 +2,23 @@
 
     python data_scripts/make_demo.py --out data/demo
 
-Ten classes of drawn objects move over drawn backgrounds; `scene.py` composes the clips, `clip_folder.py` documents the files. The same
-seed gives the same bytes, whatever the number of processes.
+Ten classes of drawn objects move over drawn backgrounds; `scene.py` composes the clips, `clip_folder.py` documents the
+files. The same seed gives the same bytes, whatever the number of processes.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
-from PIL import Image
-
 from backgrounds import procedural_background
 from demo_objects import DRAWINGS, draw
 from demo_sounds import synthesise
 from generate import add_options, run
+from PIL import Image
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
     python data_scripts/make_stamps.py --out data/stamps
 
-Debian's package `tuxpaint-stamps-default` (GPL-2) holds photographic cut-outs and, beside them, recordings of what they show.
-`stamps.csv` lists those that were checked by eye and by spectrogram: a photograph, and really that thing's sound. They are composed
-like the demo's objects, by `scene.py`. All splits show the same objects, in other poses and mixtures, before other backgrounds
-(`stamp_backdrops.csv`); recordings of at least 3 s are divided among the splits by time, shorter ones are the same in all of them.
+Debian's package `tuxpaint-stamps-default` (GPL-2) holds photographic cut-outs and, beside them, recordings of what they
+show. `stamps.csv` lists those that were checked by eye and by spectrogram: a photograph, and really that thing's sound. They
+are composed like the demo's objects, by `scene.py`. All splits show the same objects, in other poses and mixtures, before
+other backgrounds (`stamp_backdrops.csv`); recordings of at least 3 s are divided among the splits by time, shorter ones are
+the same in all of them.
 """
 
 from __future__ import annotations
@@ -14,16 +15,15 @@ import argparse
 import csv
 import hashlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageFilter, ImageOps
-
 from backgrounds import procedural_background
 from generate import add_options, run
 from pen import cut_out
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from recordings import is_divided, play, segment
 from scene import SPLITS
 from stamp_files import find_stamps, read_picture, read_sound
@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Stamp:
-    """A photographic cut-out, `file.png`, with a recording, `file.ogg`; `longest` bounds the picture that is kept in memory."""
+    """A photographic cut-out, `file.png`, and a recording, `file.ogg`; `longest` bounds the picture kept in memory."""
 
     file: Path
     class_name: str

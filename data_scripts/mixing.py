@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,8 +14,8 @@ FADE_SECONDS = 0.02
 def gate(sounds: Sequence[int]) -> np.ndarray:
     """The on/off curve of a sound, [80000] float64.
 
-    A second that is off is exactly 0. Where a second that is on borders on one that is off, 20 ms raised-cosine fades lie inside
-    the second that is on; a sound that is on at the edge of the clip is cut, not faded.
+    A second that is off is exactly 0. Where a second that is on borders on one that is off, 20 ms raised-cosine fades lie
+    inside the second that is on; a sound that is on at the edge of the clip is cut, not faded.
     """
     fade = round(FADE_SECONDS * SAMPLE_RATE)
     rise = 0.5 - 0.5 * np.cos(np.pi * (np.arange(fade) + 0.5) / fade)
@@ -44,8 +44,8 @@ def mix_sounds(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mixes gated sounds with background noise.
 
-    Where the sum or a sound alone would clip, everything is made quieter by one factor, so that the mixture stays the gated sum
-    of the written sources plus the noise.
+    Where the sum or a sound alone would clip, everything is made quieter by one factor, so that the mixture stays the gated
+    sum of the written sources plus the noise.
 
     Args:
         waveforms: [objects, 80000] of RMS 1.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
-
 from backgrounds import fractal_noise, random_colour
+from PIL import Image, ImageDraw
 
 Points = Sequence[tuple[float, float]] | np.ndarray
 
@@ -47,7 +46,7 @@ def shade(colour: np.ndarray, factor: float) -> np.ndarray:
 
 
 class Pen:
-    """A transparent picture five times as large as asked for. Coordinates 0 to 1 span its middle, with a margin of an eighth around.
+    """A transparent picture five times as large as asked for; 0 to 1 span its middle, with a margin of an eighth around.
 
     Args:
         rng: decides the outline, the surface and the light.

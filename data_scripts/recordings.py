@@ -1,4 +1,4 @@
-"""Turns a recording of any length into a sound of the length of a clip: trimmed, divided among the splits, repeated or looped."""
+"""Makes a sound as long as a clip from a recording of any length: trimmed, divided among the splits, repeated."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def is_divided(recording: np.ndarray) -> bool:
 
 
 def segment(recording: np.ndarray, split: str) -> np.ndarray:
-    """The part that a split may use: the first 60 %, the next or the last 20 % of at least 3 s, or all of a shorter recording."""
+    """What a split may use: the first 60 %, the next or the last 20 % of at least 3 s, or all of a shorter recording."""
     samples = trim(recording)
     if len(samples) < SHORTEST_DIVIDED * RATE:
         return samples
@@ -64,9 +64,9 @@ def faded(samples: np.ndarray) -> np.ndarray:
 def play(rng: np.random.Generator, samples: np.ndarray, seconds: int) -> np.ndarray:
     """A sound of `seconds`, up to 6 % faster or slower, that can be heard in every second.
 
-    From 5 s up a random window is taken. What is shorter follows itself, after pauses of up to 0.3 s if it is below 2 s; the sound starts
-    in the middle. Half of the difference in level between loud and quiet parts is taken out, and peaks are rounded off at
-    12 dB over the RMS.
+    From 5 s up a random window is taken. What is shorter follows itself, after pauses of up to 0.3 s if it is below 2 s, and
+    starts in the middle. Half of the difference in level between loud and quiet parts is taken out, and peaks are rounded
+    off at 12 dB over the RMS.
 
     Args:
         samples: [N], trimmed.

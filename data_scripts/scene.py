@@ -3,19 +3,19 @@
 A clip is 5 frames, one a second, and 5 s of sound. What makes it a task for the ear as well as the eye: every clip
 holds at least one visible object that never sounds, sources start and stop between seconds, some sounds come from off
 screen, and some clips are silent. Which object sounds is drawn after everything that can be seen of it, so nothing in
-the picture gives it away. No two objects of a clip are of one class: a silent bell beside a ringing one could not be told apart.
+the picture gives it away. No two objects of a clip are of one class: a silent bell beside a ringing one looks the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Callable, Protocol, Sequence
+from typing import Protocol
 
 import numpy as np
-from PIL import Image
-
 from backgrounds import procedural_background
 from mixing import SECONDS, mix_sounds
+from PIL import Image
 
 SPLITS = ("train", "val", "test")
 KIND_SHARES = {"single": 0.35, "multi": 0.43, "offscreen": 0.12, "silent": 0.10}
@@ -75,7 +75,7 @@ def clip_rng(seed: int, split: str, index: int) -> np.random.Generator:
 
 
 def clip_kind(seed: int, split: str, index: int) -> str:
-    """The kind of clip `index`. Steps of the golden ratio keep the shares close to `KIND_SHARES` however few clips there are."""
+    """The kind of clip `index`; steps of the golden ratio keep close to `KIND_SHARES` however few clips there are."""
     start = np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split)])).uniform()
     position = (start + index * (np.sqrt(5) - 1) / 2) % 1
     edges = np.cumsum(list(KIND_SHARES.values()))
@@ -108,7 +108,7 @@ def draw_sounding(rng: np.random.Generator, kind: str, visible: int) -> np.ndarr
 
 @dataclass
 class Path:
-    """Where an object is in each frame: centres [5, 2] and sizes [5] as a fraction of the frame's side, angles [5] in radians."""
+    """Where an object is: centres [5, 2] and sizes [5] as fractions of the frame's side, angles [5] in radians."""
 
     centres: np.ndarray
     sizes: np.ndarray
@@ -116,7 +116,7 @@ class Path:
 
 
 def draw_path(rng: np.random.Generator, size: float, tilt: float) -> Path:
-    """A smooth way through the frame: a straight line and a bend, with slow turning and scaling. A quarter of the objects rest."""
+    """A smooth way through the frame: a line with a bend, slow turning and scaling. A quarter of the objects rest."""
     time = np.linspace(0, 1, SECONDS)
     moving = rng.uniform() < 0.75
     growth = rng.uniform(-0.12, 0.12) * moving
@@ -215,8 +215,8 @@ def compose(
         kinds: what there is to choose from, of at least 5 classes; a class is drawn first, then one of its objects.
         size: side of the square frames, pixels.
         split: "train", "val" or "test"; decides which part of a recording may be used.
-        kind: "single" (one visible source throughout), "multi" (one or two that start and stop), "offscreen" (sound without a visible
-            source) or "silent".
+        kind: "single" (one visible source throughout), "multi" (one or two that start and stop), "offscreen" (sound without
+            a visible source) or "silent".
         background: called with random numbers and a side in pixels; returns [side, side, 3] float32 in 0..1.
     """
     classes = sorted({item.class_name for item in kinds})

@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import tarfile
 import zlib
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Collection, Iterator
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -20,8 +21,9 @@ PACKAGE = "tuxpaint-stamps-default"
 RATE = 16000
 HOW_TO_GET_IT = f"""To get the stamps (about 160 MB, GPL-2) on Debian or Ubuntu, with their package lists up to date:
     apt-get update && apt-get download {PACKAGE}
-then give the file that this leaves, {PACKAGE}_VERSION_all.deb, as --source. Elsewhere, give the release archive of the stamps from the
-Tux Paint project (tuxpaint-stamps-VERSION.tar.gz) or a folder where Tux Paint's stamps are installed (usr/share/tuxpaint/stamps)."""
+then give the file that this leaves, {PACKAGE}_VERSION_all.deb, as --source. Elsewhere, give the release archive
+of the stamps from the Tux Paint project (tuxpaint-stamps-VERSION.tar.gz) or a folder where Tux Paint's stamps are installed
+(usr/share/tuxpaint/stamps)."""
 
 
 def stamps_folder(folder: Path, wanted: Collection[str]) -> Path:
@@ -42,8 +44,8 @@ def stamps_folder(folder: Path, wanted: Collection[str]) -> Path:
     missing = [name for name in wanted if not (best / name).is_file()]
     if missing:
         raise ValueError(
-            f"{folder} lacks {len(missing)} of {len(wanted)} files, the first of them {missing[0]}; expected the stamps of {PACKAGE}, "
-            f"version 2022.06.04 or near it.\n{HOW_TO_GET_IT}"
+            f"{folder} lacks {len(missing)} of {len(wanted)} files, the first of them {missing[0]}; "
+            f"expected the stamps of {PACKAGE}, version 2022.06.04 or near it.\n{HOW_TO_GET_IT}"
         )
     return best
 
@@ -152,7 +154,7 @@ def find_stamps(source: Path | None, cache: Path, wanted: Collection[str]) -> Pa
     return stamps_folder(unpack(source, cache, wanted), wanted)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def read_picture(path: Path, longest: int) -> Image.Image:
     """A cut-out as RGBA, cut to its opaque part and reduced to at most `longest` pixels; kept for the next call."""
     try:
@@ -167,7 +169,7 @@ def read_picture(path: Path, longest: int) -> Image.Image:
     return image
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def read_sound(path: Path) -> np.ndarray:
     """A recording as 16 kHz mono, [N] float32; kept for the next call."""
     try:

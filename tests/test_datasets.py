@@ -20,6 +20,10 @@ def copy(demo, tmp_path):
     return tmp_path / "data"
 
 
+def truncate(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+
+
 def first(folder):
     return folder / "v1m" / "demo_test_00000"
 
@@ -63,8 +67,8 @@ def test_controls_are_the_same_every_time_and_differ_from_the_original(demo, con
 
 @pytest.mark.parametrize("break_it, error, message", [
     (lambda c: (c / "frames" / "2.jpg").unlink(), FileNotFoundError, r"2\.jpg"),
-    (lambda c: (c / "labels_rgb" / "1.png").write_bytes((c / "labels_rgb" / "1.png").read_bytes()[:60]), ValueError, r"1\.png"),
-    (lambda c: (c / "audio.wav").write_bytes((c / "audio.wav").read_bytes()[:20000]), ValueError, r"audio\.wav"),
+    (lambda c: truncate(c / "labels_rgb" / "1.png", 60), ValueError, r"1\.png"),
+    (lambda c: truncate(c / "audio.wav", 20000), ValueError, r"audio\.wav"),
     (lambda c: Image.new("RGB", (10, 10)).save(c / "labels_rgb" / "0.png"), ValueError, r"0\.png.*size"),
     (lambda c: soundfile.write(c / "audio.wav", np.full(80000, np.nan), 16000, subtype="FLOAT"), ValueError, r"NaN"),
 ])  # fmt: skip

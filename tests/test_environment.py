@@ -1,0 +1,25 @@
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_conda_and_pip_install_the_same_project_with_the_same_constraints():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    python = next(d for d in conda if isinstance(d, str) and d.startswith("python="))
+    assert python == "python=3.11"
+    assert conda[-1] == {"pip": ["--constraint constraints.txt", "--editable .[notebooks,test]"]}
+    make = (ROOT / "Makefile").read_text()
+    assert "--constraint constraints.txt --editable '.[notebooks,test]'" in make
+
+
+def test_every_dependency_has_an_exact_version_and_no_address():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    pinned = {re.sub(r"[-_.]+", "-", k).lower() for k in pinned}
+    assert {re.split(r"[<>=]", d)[0].lower() for d in wanted} <= pinned
+    assert "://" not in (ROOT / "constraints.txt").read_text()
