@@ -27,8 +27,10 @@ class TrainConfig:
     threshold: float = 0.99  # c of CIM
     as_released: bool = False  # the two faults of the published code
     vggish_width: float = 1.0  # share of VGGish's channels
+    vggish_batch_norm: bool = False  # batch norm in VGGish, for training it from scratch
     vggish_weights: str | None = None  # the released VGGish weights
     train_audio: bool = False  # train VGGish along
+    pretrain: int = 0  # steps in which ear and eye first learn the classes of composed data
     listen: bool = True  # False: vision only, the embedding is zeros
     # optimisation
     epochs: int = 15
@@ -91,7 +93,7 @@ class TrainConfig:
     def model_settings(self):
         """The arguments of `AudioVisualModel`."""
         names = ("backbone", "channels", "groups", "heads", "threshold", "as_released")
-        names += ("vggish_width", "train_audio", "listen")
+        names += ("vggish_width", "vggish_batch_norm", "train_audio", "listen")
         return {n: getattr(self, n) for n in names}
 
     def to_dict(self):
@@ -115,16 +117,17 @@ def resolve(path):
 
 _SMALL = dict(
     dataset="avss", image_size=96, cache=True, workers=0,
-    backbone="regnetx_002", channels=64, groups=8, heads=4, vggish_width=0.125, train_audio=True,
+    backbone="resnet10t", channels=64, groups=2, heads=4, vggish_width=0.125, vggish_batch_norm=True,
+    train_audio=True,
     optimizer="adamw", learning_rate=2e-3, weight_decay=0.02, schedule="cosine", warmup_steps=40, clip_gradients=1.0,
-    batch_size=8, save_every=100, remix=0.5,
+    batch_size=8, save_every=100, remix=0.5, pretrain=300,
 )  # fmt: skip
 _PAPER = dict(
     image_size=224, channels=256, groups=8, threshold=0.99, pretrained=True, vggish_weights="weights/vggish.safetensors",
     optimizer="adam", learning_rate=1e-4, schedule="constant", batch_size=4,
 )  # fmt: skip
 PRESETS = {
-    "quick": dict(_SMALL, data="data/quick", image_size=64, channels=32, epochs=2, batch_size=4, warmup_steps=2),
+    "quick": dict(_SMALL, data="data/quick", image_size=64, channels=32, epochs=2, batch_size=4, warmup_steps=2, pretrain=3),
     "demo": dict(_SMALL, data="data/demo", epochs=20, evaluate_every=2),
     "stamps": dict(_SMALL, data="data/stamps", epochs=10, evaluate_every=2),
     "s4": dict(_PAPER, dataset="s4", data="data/AVSBench/Single-source", epochs=15),

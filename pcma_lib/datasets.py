@@ -74,6 +74,14 @@ def _log_mel():
     return LogMel()
 
 
+def log_mel_of(wave, seconds):
+    """A waveform [N] at 16 kHz as one log-mel example a second; a last one that is missing repeats the one before."""
+    log_mel = _log_mel()(torch.from_numpy(np.ascontiguousarray(wave, np.float32)))
+    if len(log_mel) < seconds:
+        log_mel = torch.cat([log_mel, log_mel[-1:].expand(seconds - len(log_mel), -1, -1, -1)])
+    return log_mel[:seconds]
+
+
 class AVSBench(Dataset):
     """What the three layouts share.
 
@@ -179,19 +187,16 @@ class AVSBench(Dataset):
             masks = np.zeros_like(masks)
         elif self.training and raw.objects and rng.random() < self.remix:
             wave, masks = remix(raw, self.classes if self.semantic else None, rng)
-        frames, masks = self._picture(raw.frames, masks, rng)
+        frames, masks = self.picture(raw.frames, masks, rng)
         if self.training:
             wave = wave * 10 ** (rng.uniform(-10, 4) / 20)
-        log_mel = _log_mel()(torch.from_numpy(np.ascontiguousarray(wave, np.float32)))
         seconds = len(frames)
-        if len(log_mel) < seconds:
-            log_mel = torch.cat([log_mel, log_mel[-1:].expand(seconds - len(log_mel), -1, -1, -1)])
         labelled = torch.from_numpy(raw.labelled)
         valid = torch.ones(seconds, dtype=torch.bool)
-        return Clip(frames, log_mel[:seconds], masks, labelled, valid, self.name(index), self.category(index))
+        return Clip(frames, log_mel_of(wave, seconds), masks, labelled, valid, self.name(index), self.category(index))
 
-    def _picture(self, frames, masks, rng):
-        """Crop, flip and colour alike over the clip; resize to image_size."""
+    def picture(self, frames, masks, rng):
+        """Frames uint8 [T, H, W, 3] and masks [T, H, W] at image_size; in training cropped, flipped, coloured alike."""
         frames = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
         masks = torch.from_numpy(masks)[:, None]
         if self.training:

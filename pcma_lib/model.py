@@ -15,7 +15,7 @@ class AudioVisualModel(nn.Module):
     """From frames and log-mel examples to masks.
 
     Args:
-        vggish_width: 1.0 fits the released VGGish; less is for training it from scratch.
+        vggish_width, vggish_batch_norm: 1.0 and False fit the released VGGish; others are for training it from scratch.
         train_audio: False freezes VGGish (the paper); True trains it along.
         listen: False replaces the embedding by zeros: the same network, seeing only (the vision-only control).
         network: PCMANet's arguments.
@@ -24,12 +24,13 @@ class AudioVisualModel(nn.Module):
         frames: [B, T, 3, H, W]; log_mel: [B, T, 1, 96, 64]; valid: [B, T] bool or None. Returns `PCMAOutput`.
     """
 
-    def __init__(self, vggish_width=1.0, train_audio=False, listen=True, **network):
+    def __init__(self, vggish_width=1.0, vggish_batch_norm=False, train_audio=False, listen=True, **network):
         super().__init__()
-        self.settings = {"vggish_width": vggish_width, "train_audio": train_audio, "listen": listen, **network}
+        self.settings = {"vggish_width": vggish_width, "vggish_batch_norm": vggish_batch_norm, "train_audio": train_audio}
+        self.settings |= {"listen": listen, **network}
         self.settings.pop("pretrained", None)
         self.train_audio, self.listen = train_audio, listen
-        self.vggish = VGGish(vggish_width)
+        self.vggish = VGGish(vggish_width, vggish_batch_norm)
         self.network = PCMANet(**network)
         if not train_audio:
             self.vggish.requires_grad_(False)

@@ -22,6 +22,7 @@ from .datasets import DATASETS, collate
 from .evaluation import evaluate, table
 from .losses import segmentation_loss
 from .model import AudioVisualModel
+from .pretraining import pretrain_ear, pretrain_eye
 
 KEPT = ("kept_3", "kept_2", "kept_1")  # M_3, M_2, M_1
 LOG_COLUMNS = ("step", "epoch", "loss", *KEPT, "learning_rate", "gradient_norm", "clips_per_second")
@@ -98,7 +99,7 @@ class Run:
     def __init__(self, folder, main):
         self.folder, self.main = Path(folder), main
         self.resume_path = self.folder / "resume.pt"
-        self.rows, self.validations = [], []
+        self.rows, self.validations, self.pretraining = [], [], None
         if main:
             self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -166,6 +167,16 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     train = open_dataset(config, "train", training=True, negative_audio=config.negative_audio, remix=config.remix)
     val = open_dataset(config, "val")
     model = build_model(config, train.num_classes)
+    if config.cache:
+        for dataset in (train, val):
+            for index in tqdm(range(len(dataset)), f"reading {dataset.split}", disable=not (progress and main), leave=False):
+                dataset.raw(index)
+    if config.pretrain and not state:
+        model.to(accelerator.device)
+        options = {"seed": config.seed, "progress": progress and main, "autocast": accelerator.autocast}
+        eye = pretrain_eye(model.network.pyramid, train, config.pretrain, **options)
+        ear = pretrain_ear(model.vggish, train, config.pretrain, **options)
+        run.pretraining = {"eye": eye, "ear": ear}
     optimizer = _optimizer(config, [p for p in model.parameters() if p.requires_grad])
     steps_per_epoch = max(1, len(train) // config.batch_size)
     total = min(config.epochs * steps_per_epoch, config.max_steps or sys.maxsize)
@@ -183,10 +194,6 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     if main:
         write_json(run.folder / "config.json", config.to_dict())
     board = SummaryWriter(run.folder / "tensorboard", purge_step=step) if main else None
-    if config.cache:
-        for dataset in (train, val):
-            for index in tqdm(range(len(dataset)), f"reading {dataset.split}", disable=not (progress and main), leave=False):
-                dataset.raw(index)
 
     def save_state():
         run.save(

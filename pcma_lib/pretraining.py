@@ -1,0 +1,134 @@
+"""Eyes and ears that arrive trained, on a small scale (paper III-A and V-B).
+
+The paper's encoder has seen ImageNet and its VGGish has heard AudioSet before they meet. A small network that starts from
+nothing needs the same, or it settles for the difference between sound and silence and marks whatever it sees. On composed
+data, whose every object has a class, a mask and a sound alone, a minute of each is enough. What the two learn here says
+nothing about which object sounds when: that is left to the training proper.
+"""
+
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm.auto import tqdm
+
+from .controls import gate
+from .datasets import log_mel_of
+
+
+def draw_mixture(dataset, rng):
+    """A mixture of up to three objects' sounds from anywhere in a composed data set, as log-mel and what is heard when.
+
+    Returns:
+        log_mel [T, 1, 96, 64] and tags [T, classes] of 0 and 1 (without the background).
+    """
+    count = rng.choice([0, 1, 2, 3], p=[0.05, 0.45, 0.35, 0.15])
+    raws = [dataset.raw(int(i)) for i in rng.integers(0, len(dataset), count)]
+    length, seconds = len(dataset.raw(0).wave), len(dataset.raw(0).frames)
+    wave = rng.standard_normal(length) * 10 ** (rng.uniform(-65, -45) / 20)
+    tags = np.zeros((seconds, len(dataset.classes) - 1), np.float32)
+    for raw in raws:
+        number = int(rng.integers(len(raw.objects)))
+        sounds = np.ones(seconds, int) if rng.random() < 0.4 else rng.integers(0, 2, seconds)
+        wave = wave + raw.object_waves[number] * gate(sounds) * 10 ** (rng.uniform(-6, 6) / 20)
+        tags[sounds > 0, dataset.classes[raw.objects[number]["class"]] - 1] = 1
+    return log_mel_of(wave * 10 ** (rng.uniform(-10, 4) / 20), seconds), torch.from_numpy(tags)
+
+
+def draw_picture(dataset, rng):
+    """A frame of a composed data set, augmented, and the class of every pixel, whether it sounds or not.
+
+    Returns:
+        frame [3, S, S] and classes [S, S].
+    """
+    raw = dataset.raw(int(rng.integers(len(dataset))))
+    second = int(rng.integers(len(raw.frames)))
+    numbers = np.array([0] + [dataset.classes[o["class"]] for o in raw.objects], np.uint8)
+    frames, masks = dataset.picture(raw.frames[second : second + 1], numbers[raw.instances[second : second + 1]], rng)
+    return frames[0], masks[0].long()
+
+
+def pretrain_ear(vggish, dataset, steps, seed=0, batch_size=12, progress=False, autocast=nullcontext):
+    """Train a VGGish to tag mixtures of a composed training split; the layer that reads its tags is thrown away.
+
+    Args:
+        vggish: changed in place. dataset: composed data, training split. steps: of `batch_size` mixtures.
+        autocast: called for each step's context of mixed precision.
+
+    Returns:
+        balanced accuracy of the tags over the last tenth of the steps.
+    """
+    reader = nn.Linear(128, _classes_of(dataset) - 1)
+
+    def loss_and_score(batch):
+        log_mel, tags = batch
+        logits = reader(vggish(log_mel)).float()
+        hit = (logits > 0) == (tags > 0)
+        score = (hit[tags > 0].float().mean() + hit[tags == 0].float().mean()) / 2
+        return F.binary_cross_entropy_with_logits(logits, tags), score
+
+    run = (dataset, steps, seed, batch_size, progress, autocast)
+    return _train("ear", [vggish, reader], loss_and_score, draw_mixture, *run)
+
+
+def pretrain_eye(pyramid, dataset, steps, seed=0, batch_size=32, progress=False, autocast=nullcontext):
+    """Train a `VisualPyramid` to tell all objects' classes, silent ones too; the layers that read them are thrown away.
+
+    Args:
+        pyramid: changed in place. dataset: composed data, training split. steps: of `batch_size` frames.
+        autocast: called for each step's context of mixed precision.
+
+    Returns:
+        share of the objects' pixels whose class is right on the finest map, over the last tenth of the steps.
+    """
+    channels = pyramid.project[0][0].out_channels
+    classes = _classes_of(dataset)
+    readers = nn.ModuleList(nn.Conv2d(channels, classes, 1) for _ in pyramid.project)
+    # Most pixels are background; it weighs as much as one class.
+    weight = torch.ones(classes)
+    weight[0] = 0.2
+
+    def loss_and_score(batch):
+        frames, truth = batch
+        loss = 0
+        for reader, level in zip(readers, pyramid(frames)):
+            logits = reader(level).float()
+            if level.shape[-1] == frames.shape[-1] // 4:
+                small = F.interpolate(truth[:, None].float(), size=level.shape[-2:], mode="nearest-exact")[:, 0].long()
+                score = (logits.argmax(1) == small)[small > 0].float().mean()
+            upsampled = F.interpolate(logits, size=small.shape[-2:], mode="bilinear")
+            loss = loss + F.cross_entropy(upsampled, small, weight.to(frames.device))
+        return loss, score
+
+    run = (dataset, steps, seed, batch_size, progress, autocast)
+    return _train("eye", [pyramid, readers], loss_and_score, draw_picture, *run)
+
+
+def _classes_of(dataset):
+    if dataset.raw(0).objects is None:
+        raise ValueError(f"{dataset.root} has no objects to learn from; give pretrained weights, or pretrain=0")
+    return len(dataset.classes)
+
+
+def _train(name, modules, loss_and_score, draw, dataset, steps, seed, batch_size, progress, autocast, learning_rate=3e-3):
+    """A short one-cycle run over drawn batches; the mean score over its last tenth."""
+    rng = np.random.default_rng([seed, len(name), ord(name[1])])
+    device = next(modules[0].parameters()).device
+    modules[1].to(device)
+    parameters = [p for m in modules for p in m.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(2, steps))
+    scores = []
+    for step in tqdm(range(steps), f"pretraining the {name}", disable=not progress, leave=False):
+        batch = [torch.stack(x).to(device) for x in zip(*(draw(dataset, rng) for _ in range(batch_size)))]
+        with autocast():
+            loss, score = loss_and_score(batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step >= 0.9 * (steps - 1):
+            scores.append(float(score))
+    return float(np.nanmean(scores))
