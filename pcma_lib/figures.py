@@ -52,8 +52,8 @@ def strip(frames, rows, log_mel=None, title=""):
         axis.set_ylabel(label, fontsize=8)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    figure.suptitle(title, fontsize=9)
-    figure.tight_layout(pad=0.3)
+    figure.suptitle(title, fontsize=9, y=0.995)
+    figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.98 if title else 1))
     plt.close(figure)
     return figure
 

@@ -84,6 +84,27 @@ def test_sound_of_other_rates_and_channels_is_read(copy, rate, channels):
     assert AVSS(copy, "test")[0].log_mel.shape == (5, 1, 96, 64)
 
 
+def test_sound_that_is_too_long_is_cut_and_a_missing_end_filled(copy):
+    wave = np.random.default_rng(0).uniform(-0.1, 0.1, 16000 * 7)
+    expected = None
+    for seconds in (5, 7, 4.5):
+        soundfile.write(first(copy) / "audio.wav", wave[: int(seconds * 16000)], 16000)
+        log_mel = AVSS(copy, "test", 64)[0].log_mel
+        expected = log_mel if expected is None else expected
+        assert torch.equal(log_mel[:4], expected[:4]), seconds
+        assert log_mel.shape == (5, 1, 96, 64)
+
+
+@pytest.mark.parametrize("mode, marked", [("1", 1), ("L", 255), ("L", 1), ("P", 1), ("RGB", (128, 0, 0))])
+def test_binary_masks_are_read_from_every_mode_in_use(tmp_path, mode, marked):
+    image = Image.new(mode, (3, 2))
+    if mode == "P":
+        image.putpalette([0, 0, 0, 128, 0, 0])
+    image.putpixel((1, 0), marked)
+    image.save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png").tolist() == [[0, 1, 0], [0, 0, 0]]
+
+
 def test_an_empty_split_and_a_missing_index_are_named(copy, tmp_path):
     with pytest.raises(ValueError, match="no clip of split 'other'"):
         AVSS(copy, "other")
