@@ -23,7 +23,7 @@ train: data
 	$(BIN)/papermill notebooks/08_training.ipynb results/demo/08_training.ipynb -p preset demo -p output results/demo --log-output
 
 stamps: env
-	$(BIN)/python data_scripts/make_stamps.py --out data/stamps
+	$(BIN)/python data_scripts/make_stamps.py --out data/stamps --size 112
 	mkdir -p results/stamps
 	$(BIN)/papermill notebooks/08_training.ipynb results/stamps/08_training.ipynb -p preset stamps -p output results/stamps --log-output
 

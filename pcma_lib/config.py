@@ -129,7 +129,7 @@ _PAPER = dict(
 PRESETS = {
     "quick": dict(_SMALL, data="data/quick", image_size=64, channels=32, epochs=2, batch_size=4, warmup_steps=2, pretrain=3),
     "demo": dict(_SMALL, data="data/demo", epochs=20, evaluate_every=2),
-    "stamps": dict(_SMALL, data="data/stamps", epochs=10, evaluate_every=2),
+    "stamps": dict(_SMALL, data="data/stamps", epochs=10, evaluate_every=2, pretrain=600),
     "s4": dict(_PAPER, dataset="s4", data="data/AVSBench/Single-source", epochs=15),
     "ms3": dict(_PAPER, dataset="ms3", data="data/AVSBench/Multi-sources", epochs=30),
     "avss": dict(_PAPER, dataset="avss", data="data/AVSBench/AVSBench-semantic", semantic=True, epochs=60),
