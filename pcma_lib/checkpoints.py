@@ -58,9 +58,14 @@ def load_tensors(path):
     return state
 
 
-def save_model(path, model, settings, metrics=None):
-    """Write the model's parameters and, inside the same file, what it takes to build it again."""
+def save_model(path, model, settings, metrics=None, half=False):
+    """Write the model's parameters and, inside the same file, what it takes to build it again.
+
+    half=True stores 16-bit floats: half the size, for sharing; loading gives 32-bit parameters again.
+    """
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    if half:
+        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     metadata = {"settings": json.dumps(settings), "metrics": json.dumps(metrics or {})}
     write_atomically(path, lambda p: save_file(state, p, metadata=metadata))
 

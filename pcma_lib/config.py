@@ -20,6 +20,7 @@ class TrainConfig:
     remix: float = 0.0  # share of composed training clips whose sounding objects are drawn anew
     # network
     backbone: str = "resnet50"  # a timm encoder
+    stages: tuple | None = None  # channels of a ResNet's stages, to make it narrower than published
     pretrained: bool | str = False  # ImageNet weights through timm, or the path of a weight file
     channels: int = 256  # C
     groups: int = 8  # g of AVGA
@@ -52,6 +53,7 @@ class TrainConfig:
 
     def __post_init__(self):
         self.stage_weights = tuple(self.stage_weights)
+        self.stages = None if self.stages is None else tuple(self.stages)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             expected = {"int": int, "float": (int, float), "bool": bool, "str": str}.get(_name(field.type))
@@ -92,12 +94,13 @@ class TrainConfig:
 
     def model_settings(self):
         """The arguments of `AudioVisualModel`."""
-        names = ("backbone", "channels", "groups", "heads", "threshold", "as_released")
+        names = ("backbone", "stages", "channels", "groups", "heads", "threshold", "as_released")
         names += ("vggish_width", "vggish_batch_norm", "train_audio", "listen")
         return {n: getattr(self, n) for n in names}
 
     def to_dict(self):
-        return {**dataclasses.asdict(self), "stage_weights": list(self.stage_weights)}
+        settings = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
 
 
 def _name(annotation):
@@ -129,6 +132,16 @@ _PAPER = dict(
 PRESETS = {
     "quick": dict(_SMALL, data="data/quick", image_size=64, channels=32, epochs=2, batch_size=4, warmup_steps=2, pretrain=3),
     "demo": dict(_SMALL, data="data/demo", epochs=20, evaluate_every=2),
+    # the model that the package ships: a narrower encoder, more clips, some of them with a foreign sound
+    "demo_long": dict(
+        _SMALL,
+        data="data/demo_long",
+        stages=(64, 128, 192, 256),
+        epochs=20,
+        evaluate_every=2,
+        pretrain=600,
+        negative_audio=0.15,
+    ),
     "stamps": dict(_SMALL, data="data/stamps", epochs=10, evaluate_every=2, pretrain=600),
     "s4": dict(_PAPER, dataset="s4", data="data/AVSBench/Single-source", epochs=15),
     "ms3": dict(_PAPER, dataset="ms3", data="data/AVSBench/Multi-sources", epochs=30),

@@ -155,6 +155,12 @@ class AVSBench(Dataset):
             self._cache[index] = self._read(index)
         return self._cache[index]
 
+    def wave(self, index):
+        """What is heard in a clip, [T * 16000] at 16 kHz, under the control that the data set was asked for."""
+        if self.sound is None:
+            return self.raw(index).wave
+        return other_sound(self.sound, self, index, np.random.default_rng([self.seed, 0, index]))[0]
+
     def _paths(self, row):
         """Frame paths, mask paths (None where there is no label) and the path of the sound."""
         raise NotImplementedError

@@ -45,8 +45,13 @@ class AudioVisualModel(nn.Module):
     def forward(self, frames, log_mel, valid=None):
         return self.network(frames, self.embed(log_mel), valid)
 
-    def save(self, path, metrics=None):
-        save_model(path, self, self.settings, metrics)
+    def save(self, path, metrics=None, half=False):
+        save_model(path, self, self.settings, metrics, half)
+
+    @classmethod
+    def demo(cls):
+        """The model that the package ships: trained on the demo data by notebook 08 with the preset `demo_long`."""
+        return cls.load(Path(__file__).with_name("demo_model.safetensors"))
 
     @classmethod
     def load(cls, path):

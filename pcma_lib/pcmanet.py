@@ -32,7 +32,7 @@ class PCMANet(nn.Module):
         backbone: a timm encoder. channels: C. groups: g of AVGA. threshold: c of CIM.
         num_classes: K; 1 is a binary mask, more are classes with 0 the background.
         heads: attention heads of QSCA.
-        pretrained: ImageNet weights for the encoder, see `visual.build_encoder`.
+        pretrained, stages: ImageNet weights for the encoder, or its stages' channels, see `visual.build_encoder`.
         as_released: reproduce the two faults of the published code, see `QSCA`.
 
     Shapes:
@@ -55,9 +55,10 @@ class PCMANet(nn.Module):
         as_released=False,
         heads=8,
         pretrained=False,
+        stages=None,
     ):
         super().__init__()
-        self.pyramid = VisualPyramid(backbone, channels, pretrained)
+        self.pyramid = VisualPyramid(backbone, channels, pretrained, stages)
         self.audio = nn.Linear(128, channels)
         self.avga = nn.ModuleList(AVGA(channels, groups) for _ in range(STAGES))
         self.qsca = nn.ModuleList(QSCA(channels, heads, as_released=as_released) for _ in range(STAGES))

@@ -15,26 +15,31 @@ class CBR(nn.Sequential):
         )
 
 
-def build_encoder(backbone, pretrained=False):
+def build_encoder(backbone, pretrained=False, stages=None):
     """A timm encoder that returns its maps at strides 4, 8, 16 and 32.
 
     Args:
         backbone: name of any timm model with `features_only` and these four strides.
         pretrained: True loads ImageNet weights through timm (from its cache or the hub); a string is the path of a
             local weight file in timm's or torchvision's names.
+        stages: channels of a ResNet's four stages, to make it narrower than published; only from scratch.
 
     Raises:
-        ValueError: unknown name or strides that do not fit. OSError: weights that can't be fetched.
+        ValueError: unknown name, strides that do not fit, or stages together with pretrained.
+        OSError: weights that can't be fetched.
     """
     if backbone not in timm.list_models():
         raise ValueError(f"backbone {backbone!r} is not a timm model; timm.list_models() names them")
-    probe = timm.create_model(backbone, features_only=True)
+    if stages and pretrained:
+        raise ValueError(f"there are no ImageNet weights of {backbone} with stages of {list(stages)} channels")
+    options = {"features_only": True, **({"channels": tuple(stages)} if stages else {})}
+    probe = timm.create_model(backbone, **options)
     reductions = probe.feature_info.reduction()
     missing = {4, 8, 16, 32} - set(reductions)
     if missing:
         raise ValueError(f"backbone {backbone!r} has maps at strides {reductions}; {sorted(missing)} are missing")
     indices = [probe.feature_info.out_indices[reductions.index(r)] for r in (4, 8, 16, 32)]
-    options = {"features_only": True, "out_indices": indices}
+    options["out_indices"] = indices
     if not pretrained:
         return timm.create_model(backbone, **options)
     if isinstance(pretrained, (str, bytes)) or hasattr(pretrained, "__fspath__"):
@@ -56,9 +61,9 @@ class VisualPyramid(nn.Module):
         returns: four maps [N, C, H / 2^(i+1), W / 2^(i+1)], i = 1..4.
     """
 
-    def __init__(self, backbone="resnet50", channels=256, pretrained=False):
+    def __init__(self, backbone="resnet50", channels=256, pretrained=False, stages=None):
         super().__init__()
-        self.encoder = build_encoder(backbone, pretrained)
+        self.encoder = build_encoder(backbone, pretrained, stages)
         self.project = nn.ModuleList(CBR(c, channels) for c in self.encoder.feature_info.channels())
 
     def forward(self, frames):
