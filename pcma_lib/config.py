@@ -1,6 +1,8 @@
 """Everything that a training run is told, and the settings that have names."""
 
 import dataclasses
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ class TrainConfig:
     negative_audio: float = 0.0  # share of training clips given muted, noise or swapped sound and an empty mask
     remix: float = 0.0  # share of composed training clips whose sounding objects are drawn anew
     # network
+    network: str = "pcmanet"  # "pcmanet", or "avs", the baseline
     backbone: str = "resnet50"  # a timm encoder
     stages: tuple | None = None  # channels of a ResNet's stages, to make it narrower than published
     pretrained: bool | str = False  # ImageNet weights through timm, or the path of a weight file
@@ -27,6 +30,7 @@ class TrainConfig:
     heads: int = 8  # attention heads of QSCA
     threshold: float = 0.99  # c of CIM
     as_released: bool = False  # the two faults of the published code
+    associative: bool = False  # AVS: its attention in the order that costs less, with equal results
     vggish_width: float = 1.0  # share of VGGish's channels
     vggish_batch_norm: bool = False  # batch norm in VGGish, for training it from scratch
     vggish_weights: str | None = None  # the released VGGish weights
@@ -61,6 +65,7 @@ class TrainConfig:
                 raise ValueError(f"{field.name} must be {_name(field.type)}, got {value!r}")
         for name, allowed in {
             "dataset": ("s4", "ms3", "avss"),
+            "network": ("pcmanet", "avs"),
             "optimizer": ("adam", "adamw"),
             "schedule": ("constant", "cosine"),
             "mixed_precision": ("auto", "no", "bf16", "fp16"),
@@ -94,7 +99,8 @@ class TrainConfig:
 
     def model_settings(self):
         """The arguments of `AudioVisualModel`."""
-        names = ("backbone", "stages", "channels", "groups", "heads", "threshold", "as_released")
+        own = {"pcmanet": ("groups", "heads", "threshold", "as_released"), "avs": ("associative",)}
+        names = ("network", "backbone", "stages", "channels", *own[self.network])
         names += ("vggish_width", "vggish_batch_norm", "train_audio", "listen")
         return {n: getattr(self, n) for n in names}
 
@@ -116,6 +122,18 @@ def project_root():
 def resolve(path):
     """A path relative to the project's root, or an absolute one."""
     return Path(path) if Path(path).is_absolute() else project_root() / path
+
+
+def run_script(name, *arguments):
+    """Run one of `data_scripts/` in the project's root, with this Python.
+
+    Raises:
+        RuntimeError: the script failed; with what it said.
+    """
+    command = [sys.executable, project_root() / "data_scripts" / name, *map(str, arguments)]
+    done = subprocess.run(command, cwd=project_root(), capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"data_scripts/{name} failed:\n{done.stderr.strip()}")
 
 
 _SMALL = dict(

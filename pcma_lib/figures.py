@@ -86,6 +86,61 @@ def curves(log, validations):
     return figure
 
 
+def grid(rows, titles=(), title="", cmap="magma", limits=None, height=None):
+    """Maps side by side, a row each: attention, confidence, features.
+
+    Args:
+        rows: dict of label to a sequence of maps [H, W], or of pictures [H, W, 3] in 0..1.
+        titles: one a column. limits: (lowest, highest) value of the colour map; None takes each map's own.
+        height: of a row in inches; None makes maps square.
+    """
+    columns = max(len(r) for r in rows.values())
+    height = height or WIDTH / max(columns, 4)
+    figure, axes = plt.subplots(len(rows), columns, figsize=(WIDTH, height * len(rows) + 0.5), squeeze=False, dpi=90)
+    low, high = limits or (None, None)
+    for line, (label, maps) in zip(axes, rows.items()):
+        for axis in line:
+            axis.axis("off")
+        for axis, image in zip(line, maps):
+            axis.axis("on")
+            image = image.detach().float().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
+            axis.imshow(image, cmap=cmap, vmin=low, vmax=high, aspect="auto" if height < 1.2 else None)
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(label, fontsize=8)
+    for axis, text in zip(axes[0], titles):
+        axis.set_title(text, fontsize=8)
+    figure.suptitle(title, fontsize=9, y=0.995)
+    figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.97 if title else 1))
+    plt.close(figure)
+    return figure
+
+
+def lines(panels, height=2.6):
+    """Curves side by side.
+
+    Args:
+        panels: dict of title to a dict with "x", one entry "label": values a curve (dots where the label
+            starts with "measured"), and optionally "xlabel", "ylabel", "log" ("x", "y" or "xy"), "marks" (vertical lines).
+    """
+    options = ("x", "xlabel", "ylabel", "log", "marks")
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, height), squeeze=False, dpi=90)
+    for axis, (title, panel) in zip(axes[0], panels.items()):
+        curves = {k: v for k, v in panel.items() if k not in options}
+        for number, (label, values) in enumerate(curves.items()):
+            style = "o" if label.startswith("measured") else "-"
+            axis.plot(panel["x"], values, style, ms=4, lw=1.2, label=label, color=f"C{number}")
+        for place in panel.get("marks", ()):
+            axis.axvline(place, color="grey", lw=0.6, ls=":")
+        for letter in panel.get("log", ""):
+            getattr(axis, f"set_{letter}scale")("log")
+        axis.set(xlabel=panel.get("xlabel", ""), ylabel=panel.get("ylabel", ""))
+        axis.set_title(title, fontsize=9)
+        axis.legend(fontsize=7)
+    figure.tight_layout(pad=0.4)
+    plt.close(figure)
+    return figure
+
+
 def player(wave, label=""):
     """A sound [N] at 16 kHz as a small player that works on the web too."""
     buffer = io.BytesIO()

@@ -1,0 +1,36 @@
+"""The notebooks' exercises: try a learner's function on cases whose answers are known."""
+
+import torch
+
+
+def check(function, cases, tolerance=1e-4):
+    """Print whether a function gives the expected values, or the first case where it does not.
+
+    Args:
+        function: the learner's; one that returns None counts as not attempted.
+        cases: list of (arguments, expected); numbers, sequences or tensors.
+        tolerance: absolute and relative.
+    """
+    for arguments, expected in cases:
+        found = function(*arguments)
+        if found is None:
+            print(f"{function.__name__}: not attempted")
+            return
+        wanted = torch.as_tensor(expected, dtype=torch.float64)
+        try:
+            given = torch.as_tensor(found).double()
+        except (TypeError, ValueError, RuntimeError):
+            print(f"{function.__name__}: not yet, expected numbers, found {type(found).__name__}")
+            return
+        if given.shape != wanted.shape:
+            print(f"{function.__name__}: not yet, expected shape {list(wanted.shape)}, found {list(given.shape)}")
+            return
+        if not torch.allclose(given, wanted, atol=tolerance, rtol=tolerance):
+            print(f"{function.__name__}: not yet, expected {_short(wanted)}, found {_short(given)}, for {_short(arguments)}")
+            return
+    print(f"{function.__name__}: right, {len(cases)} cases")
+
+
+def _short(value):
+    text = str(value.tolist() if isinstance(value, torch.Tensor) else value)
+    return text if len(text) < 80 else text[:77] + "..."
