@@ -8,6 +8,7 @@ import numpy as np
 import soundfile
 import torch
 from IPython.display import HTML
+from matplotlib.ticker import NullFormatter
 
 from .audio import SAMPLE_RATE
 from .datasets import MEAN, STD
@@ -26,6 +27,12 @@ def overlay(image, mask, colour):
     mask = np.asarray(mask, np.float32)[..., None]
     rgb = np.array(plt.matplotlib.colors.to_rgb(colour), np.float32)
     return image * (0.45 + 0.15 * mask) + 0.4 * mask * rgb
+
+
+def _entitle(figure, title):
+    top = 0.22 / figure.get_figheight() if title else 0  # inches for the title
+    figure.suptitle(title, fontsize=9, y=1 - top / 4, va="top")
+    figure.tight_layout(pad=0.3, rect=(0, 0, 1, 1 - top))
 
 
 def strip(frames, rows, log_mel=None, title=""):
@@ -52,8 +59,7 @@ def strip(frames, rows, log_mel=None, title=""):
         axis.set_ylabel(label, fontsize=8)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    figure.suptitle(title, fontsize=9, y=0.995)
-    figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.98 if title else 1))
+    _entitle(figure, title)
     plt.close(figure)
     return figure
 
@@ -109,8 +115,7 @@ def grid(rows, titles=(), title="", cmap="magma", limits=None, height=None):
         line[0].set_ylabel(label, fontsize=8)
     for axis, text in zip(axes[0], titles):
         axis.set_title(text, fontsize=8)
-    figure.suptitle(title, fontsize=9, y=0.995)
-    figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.97 if title else 1))
+    _entitle(figure, title)
     plt.close(figure)
     return figure
 
@@ -133,6 +138,7 @@ def lines(panels, height=2.6):
             axis.axvline(place, color="grey", lw=0.6, ls=":")
         for letter in panel.get("log", ""):
             getattr(axis, f"set_{letter}scale")("log")
+            getattr(axis, f"{letter}axis").set_minor_formatter(NullFormatter())
         axis.set(xlabel=panel.get("xlabel", ""), ylabel=panel.get("ylabel", ""))
         axis.set_title(title, fontsize=9)
         axis.legend(fontsize=7)

@@ -7,9 +7,11 @@ import nbformat
 
 
 def _joined(outputs):
-    """Printed text in one piece, however the kernel happened to send it."""
+    """Printed text in one piece, however the kernel happened to send it; no widgets."""
     joined = []
     for output in outputs:
+        if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+            continue  # nothing shows a widget without its kernel
         if output.output_type == "stream" and joined and joined[-1].get("name") == output.name:
             joined[-1].text += output.text
         else:

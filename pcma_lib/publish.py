@@ -1,0 +1,73 @@
+"""A finished run as two small files to give away: 16-bit weights, and all that was measured about them.
+
+    python -m pcma_lib.publish results/demo_long pcma_lib/demo_model
+"""
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from .checkpoints import write_json
+from .config import TrainConfig
+from .evaluation import evaluate
+from .model import AudioVisualModel
+
+CURVE_POINTS = 120
+
+
+def publish(run, target):
+    """Write TARGET.safetensors (16-bit) and TARGET.json: settings of the run, its curves, and the test split's measures and
+    controls, taken from the written file itself.
+
+    Args:
+        run: folder that `training.fit` wrote. target: path without suffix.
+
+    Returns:
+        dict, what TARGET.json holds.
+
+    Raises:
+        FileNotFoundError: no finished run there, or its data are gone.
+    """
+    from .training import open_dataset
+
+    run, weights = Path(run), Path(target).with_suffix(".safetensors")
+    for name in ("best.safetensors", "config.json", "log.csv", "validation.csv"):
+        if not (run / name).is_file():
+            raise FileNotFoundError(f"{run} is not a finished run: {name} is missing")
+    config = TrainConfig(**json.loads((run / "config.json").read_text()))
+    AudioVisualModel.load(run / "best.safetensors").save(weights, half=True)
+    measured = evaluate(AudioVisualModel.load(weights), open_dataset(config, "test"), controls="all")
+    facts = {
+        "config": config.to_dict(),
+        "test": measured,
+        "validation": _rows(run / "validation.csv"),
+        "log": _thinned(_rows(run / "log.csv"), CURVE_POINTS),
+    }
+    write_json(weights.with_suffix(".json"), facts)
+    return facts
+
+
+def _rows(path):
+    with open(path, newline="") as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def _thinned(rows, points):
+    """Means over equal pieces, so that the curves stay readable at a fraction of the size."""
+    pieces = np.array_split(np.arange(len(rows)), min(points, len(rows)))
+    return [{k: round(float(np.mean([rows[i][k] for i in piece])), 5) for k in rows[0]} for piece in pieces]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m pcma_lib.publish", description=__doc__.splitlines()[0])
+    parser.add_argument("run")
+    parser.add_argument("target")
+    given = parser.parse_args()
+    try:
+        print(json.dumps(publish(given.run, given.target)["test"], indent=2))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
