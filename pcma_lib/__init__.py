@@ -10,10 +10,12 @@ from .metrics import FMeasure, MeanIoU, SemanticIoU
 from .model import AudioVisualModel
 from .pcmanet import PCMANet, PCMAOutput
 from .qsca import QSCA
+from .tpavi import TPAVI, AVSBaseline
 from .visual import VisualPyramid
 
 __all__ = [
-    "AVGA", "AVSS", "AudioVisualModel", "Clip", "ConfidenceInducedMasking", "FMeasure", "GuidedFusion", "LogMel", "MS3",
-    "MeanIoU", "PCMANet", "PCMAOutput", "Postprocessor", "QSCA", "S4", "SemanticIoU", "VGGish", "VisualPyramid", "losses",
+    "AVGA", "AVSBaseline", "AVSS", "AudioVisualModel", "Clip", "ConfidenceInducedMasking", "FMeasure", "GuidedFusion",
+    "LogMel", "MS3", "MeanIoU", "PCMANet", "PCMAOutput", "Postprocessor", "QSCA", "S4", "SemanticIoU", "TPAVI", "VGGish",
+    "VisualPyramid", "losses",
 ]  # fmt: skip
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Ears and eyes together: VGGish in front of PCMANet, as it is trained, saved and used."""
+"""Ears and eyes together: VGGish in front of PCMANet or of the baseline, as it is trained, saved and used."""
 
 import inspect
 from pathlib import Path
@@ -9,6 +9,9 @@ from torch import nn
 from .audio import VGGish
 from .checkpoints import load_tensors, read_settings, save_model
 from .pcmanet import PCMANet
+from .tpavi import AVSBaseline
+
+NETWORKS = {"pcmanet": PCMANet, "avs": AVSBaseline}
 
 
 class AudioVisualModel(nn.Module):
@@ -18,20 +21,27 @@ class AudioVisualModel(nn.Module):
         vggish_width, vggish_batch_norm: 1.0 and False fit the released VGGish; others are for training it from scratch.
         train_audio: False freezes VGGish (the paper); True trains it along.
         listen: False replaces the embedding by zeros: the same network, seeing only (the vision-only control).
-        network: PCMANet's arguments.
+        network: "pcmanet" or "avs". options: the arguments of `PCMANet` or of `AVSBaseline`.
 
     Shapes:
         frames: [B, T, 3, H, W]; log_mel: [B, T, 1, 96, 64]; valid: [B, T] bool or None. Returns `PCMAOutput`.
+
+    Raises:
+        ValueError: a network that is not known.
     """
 
-    def __init__(self, vggish_width=1.0, vggish_batch_norm=False, train_audio=False, listen=True, **network):
+    def __init__(
+        self, vggish_width=1.0, vggish_batch_norm=False, train_audio=False, listen=True, network="pcmanet", **options
+    ):
         super().__init__()
+        if network not in NETWORKS:
+            raise ValueError(f"network must be one of {', '.join(NETWORKS)}; got {network!r}")
         self.settings = {"vggish_width": vggish_width, "vggish_batch_norm": vggish_batch_norm, "train_audio": train_audio}
-        self.settings |= {"listen": listen, **network}
+        self.settings |= {"listen": listen, "network": network, **options}
         self.settings.pop("pretrained", None)
         self.train_audio, self.listen = train_audio, listen
         self.vggish = VGGish(vggish_width, vggish_batch_norm)
-        self.network = PCMANet(**network)
+        self.network = NETWORKS[network](**options)
         if not train_audio:
             self.vggish.requires_grad_(False)
 
@@ -61,7 +71,8 @@ class AudioVisualModel(nn.Module):
             FileNotFoundError: no such file. ValueError: not such a file, or its parameters do not fit its settings.
         """
         settings, _ = read_settings(path)
-        known = {*inspect.signature(cls).parameters, *inspect.signature(PCMANet).parameters}
+        name = settings.get("network", "pcmanet") if isinstance(settings, dict) else "pcmanet"
+        known = {*inspect.signature(cls).parameters, *inspect.signature(NETWORKS.get(name, PCMANet)).parameters}
         if not isinstance(settings, dict) or not set(settings) <= known:
             raise ValueError(f"{path} has settings this version does not know: {sorted(set(settings) - known)}")
         model = cls(**settings)

@@ -246,7 +246,8 @@ def fit(config, output, resume=False, progress=True, after_step=None):
                     f"the last good state is {run.resume_path if run.resume_path.is_file() else 'none'}"
                 )
             accelerator.backward(loss / config.accumulate)
-            parts.append(torch.stack([loss.detach(), *(m.mean() for m in out.masks)]))
+            kept = [m.mean() for m in out.masks] or [loss.new_tensor(math.nan)] * len(KEPT)  # AVS has no masks
+            parts.append(torch.stack([loss.detach(), *kept]))
             if part % config.accumulate:
                 continue
             norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_gradients or math.inf)
