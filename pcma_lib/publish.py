@@ -1,6 +1,6 @@
 """A finished run as two small files to give away: 16-bit weights, and all that was measured about them.
 
-    python -m pcma_lib.publish results/demo_long pcma_lib/demo_model
+python -m pcma_lib.publish results/demo_long pcma_lib/demo_model
 """
 
 import argparse

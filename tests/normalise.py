@@ -5,7 +5,6 @@ import sys
 import nbformat
 
 
-
 def _joined(outputs):
     """Printed text in one piece, however the kernel happened to send it; no widgets."""
     joined = []

@@ -1,0 +1,145 @@
+"""What nbval alone does not see: cells never run, cells exempt, exercises whose solutions do not solve them."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from pcma_lib.exercises import check
+
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+EXEMPT = {"nbval-ignore-output", "nbval-skip"}
+IDS = [p.stem for p in NOTEBOOKS]
+
+# A plausible wrong answer to every exercise.
+WRONG = {
+    "windows": "def windows(n): return max(0, n // 160)",
+    "hertz_of": "def hertz_of(m): return 700 * (10 ** (m / 2595) - 0.9)",
+    "example_of": "def example_of(s): return int(s)",
+    "side": "def side(n, k, s, p): return (n + 2 * p - k) // s",
+    "cbr_parameters": "def cbr_parameters(a, b): return 9 * a * b + b",
+    "cbr_macs": "def cbr_macs(a, b, n): return 2 * 9 * a * b * n * n",
+    "attention_of": "def attention_of(v, a): return v @ a / (v.norm() * a.norm())",
+    "group_of": "def group_of(c, C, g): return c % g",
+    "avga_parameters": "def avga_parameters(C, g): return C * C // g + C * C + C * C // g + C * C",
+    "attention_weights": "def attention_weights(q, k): return (q @ k.T / k.shape[1] ** 0.5).softmax(0)",
+    "scatter": "def scatter(values, places, N):\n out = torch.zeros(N, values.shape[1])\n out[:len(places)] = values\n return out",
+    "half_price": "def half_price(N, C): return N / (2 * (C + N))",
+    "bound": "def bound(c): return c / (1 - c)",
+    "next_mask": "def next_mask(coarser, logits, c): return ((logits.sigmoid() > 1 - c) & (logits.sigmoid() < c)).float()",
+    "masked_ratio": "def masked_ratio(mask): return mask.mean()",
+    "place": "def place(i, n, m): return i * (n - 1) / (m - 1)",
+    "fusion_macs": "def fusion_macs(C, n, frames): return 2 * 9 * C * C * n * n * frames",
+    "head_parameters": "def head_parameters(C, K): return 9 * C * C // 2 + C // 2 * K",
+    "frame_iou": "def frame_iou(predicted, truth): return (predicted & truth).sum() / (predicted | truth).sum()",
+    "f_measure": "def f_measure(p, r, beta2=0.3): return 2 * p * r / (p + r) if p + r else 0.0",
+    "clip_miou": "def clip_miou(ious, labelled): return (ious * labelled).mean()",
+}
+
+
+def code_cells(notebook):
+    return [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
+
+
+def is_exempt(cell):
+    return bool(EXEMPT & set(cell.metadata.get("tags", ())))
+
+
+def prints(cell):
+    return any(o.output_type == "stream" and o.name == "stdout" and o.text.strip() for o in cell.outputs)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_outputs_are_those_of_one_run_from_top_to_bottom(path):
+    notebook = nbformat.read(path, as_version=4)
+    cells = code_cells(notebook)
+    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
+    outputs = [o for c in cells for o in c.outputs]
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert not [o for o in outputs if "image/svg+xml" in o.get("data", {})]
+    assert "widgets" not in notebook.metadata
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert path.stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_at_most_a_quarter_of_the_cells_is_exempt_and_every_section_prints_something_compared(path):
+    cells = nbformat.read(path, as_version=4).cells
+    code = [c for c in cells if c.cell_type == "code"]
+    assert sum(map(is_exempt, code)) <= len(code) / 4
+    sections = {}
+    for cell in cells:
+        if cell.cell_type == "markdown" and (heading := re.match(r"## (.+)", cell.source)):
+            title = heading[1]
+        elif cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", ()):
+            sections.setdefault(title, []).append(cell)
+    sections.pop("Set-up", None)  # prints versions
+    silent = [t for t, group in sections.items() if not any(prints(c) and not is_exempt(c) for c in group)]
+    assert not silent
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_links_lead_to_files(path):
+    text = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (FOLDER / target).is_file(), target
+    for target in re.findall(r"`(tests/[a-z_]+\.py)`", text):
+        assert (FOLDER.parent / target).is_file(), target
+
+
+def exercises():
+    """(notebook, name, cell, solution): a cell tagged "exercise" and the folded code of the next markdown cell."""
+    for path in NOTEBOOKS:
+        cells = nbformat.read(path, as_version=4).cells
+        for number, cell in enumerate(cells):
+            if "exercise" in cell.metadata.get("tags", ()):
+                solution = re.search(r"<details>.*?```python\n(.*?)```.*?</details>", cells[number + 1].source, re.S)
+                name = next(n.name for n in ast.parse(cell.source).body if isinstance(n, ast.FunctionDef))
+                yield path, name, cell, solution
+
+
+EXERCISES = list(exercises())
+
+
+def attempt(path, cell, answer, capsys):
+    """What the exercise's cell prints with another function in it, after the notebook's set-up cell alone."""
+    setup = code_cells(nbformat.read(path, as_version=4))[0].source
+    body = [n for n in ast.parse(cell.source).body if not isinstance(n, ast.FunctionDef)]
+    names = {}
+    exec("\n".join(line for line in setup.splitlines() if not line.startswith("%")), names)
+    exec(answer, names)
+    capsys.readouterr()
+    exec(compile(ast.Module(body, []), str(path), "exec"), names)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path, name, cell, solution", EXERCISES, ids=[e[1] for e in EXERCISES])
+def test_the_solution_is_right_and_a_plausible_wrong_one_is_found_out(path, name, cell, solution, capsys):
+    assert solution, f"{path.name}: exercise {name} has no folded solution"
+    assert f"{name}: right" in attempt(path, cell, solution[1], capsys)
+    assert f"{name}: not yet" in attempt(path, cell, WRONG[name], capsys)
+    assert f"{name}: not attempted" in "".join(o.text for o in cell.outputs)
+
+
+def test_every_notebook_of_the_series_has_three_exercises():
+    lessons = [p for p in NOTEBOOKS if p.stem[:2] in {f"{n:02d}" for n in range(1, 8)}]
+    assert len(lessons) == 7
+    for path in lessons:
+        assert sum(e[0] == path for e in EXERCISES) == 3, path.name
+
+
+def test_check_tells_a_wrong_shape_and_a_wrong_type(capsys):
+    def pair(x):
+        return [x, x]
+
+    def text(x):
+        return "text"
+
+    check(pair, [((1.0,), 1.0)])
+    check(text, [((1.0,), 1.0)])
+    shown = capsys.readouterr().out
+    assert "pair: not yet, expected shape [], found [2]" in shown
+    assert "text: not yet, expected numbers, found str" in shown
