@@ -26,7 +26,7 @@ WRONG = {
     "group_of": "def group_of(c, C, g): return c % g",
     "avga_parameters": "def avga_parameters(C, g): return C * C // g + C * C + C * C // g + C * C",
     "attention_weights": "def attention_weights(q, k): return (q @ k.T / k.shape[1] ** 0.5).softmax(0)",
-    "scatter": "def scatter(values, places, N):\n out = torch.zeros(N, values.shape[1])\n out[:len(places)] = values\n return out",
+    "scatter": "def scatter(values, places, N): return torch.cat([values, torch.zeros(N - len(values), values.shape[1])])",
     "half_price": "def half_price(N, C): return N / (2 * (C + N))",
     "bound": "def bound(c): return c / (1 - c)",
     "next_mask": "def next_mask(coarser, logits, c): return ((logits.sigmoid() > 1 - c) & (logits.sigmoid() < c)).float()",
