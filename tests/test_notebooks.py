@@ -36,7 +36,7 @@ WRONG = {
     "head_parameters": "def head_parameters(C, K): return 9 * C * C // 2 + C // 2 * K",
     "frame_iou": "def frame_iou(predicted, truth): return (predicted & truth).sum() / (predicted | truth).sum()",
     "f_measure": "def f_measure(p, r, beta2=0.3): return 2 * p * r / (p + r) if p + r else 0.0",
-    "clip_miou": "def clip_miou(ious, labelled): return (ious * labelled).mean()",
+    "both_averages": "def both_averages(i, u): return [(i / u).mean(), (i / u).mean()]",
 }
 
 
