@@ -124,7 +124,9 @@ class AVSBench(Dataset):
             raise FileNotFoundError(f"no index {path}; make the data first (see the README) or give another folder")
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            missing = set(self.columns) - set(reader.fieldnames or ())
+            # MS3's own index calls the name of a clip video_id.
+            reader.fieldnames = [{"video_id": "name"}.get(c, c) for c in reader.fieldnames or ()]
+            missing = set(self.columns) - set(reader.fieldnames)
             if missing:
                 raise ValueError(f"{path} lacks the columns {sorted(missing)}; found {reader.fieldnames}")
             return list(reader)
@@ -161,12 +163,12 @@ class AVSBench(Dataset):
             return self.raw(index).wave
         return other_sound(self.sound, self, index, np.random.default_rng([self.seed, 0, index]))[0]
 
-    def _paths(self, row):
+    def paths(self, row):
         """Frame paths, mask paths (None where there is no label) and the path of the sound."""
         raise NotImplementedError
 
     def _read(self, index):
-        frame_paths, mask_paths, wave_path = self._paths(self.rows[index])
+        frame_paths, mask_paths, wave_path = self.paths(self.rows[index])
         frames = [read_frame(p) for p in frame_paths]
         masks = []
         for frame, frame_path, path in zip(frames, frame_paths, mask_paths):
@@ -236,7 +238,7 @@ class S4(AVSBench):
     columns = ("name", "category", "split")
     data, nested = "s4_data", True
 
-    def _paths(self, row):
+    def paths(self, row):
         name, split = row["name"], row["split"]
         nest = (row["category"],) if self.nested else ()
         where = (split, *nest) if self.nested else ()
@@ -287,7 +289,7 @@ class AVSS(AVSBench):
     def _folder(self, row):
         return inside(self.root, row["label"], row["uid"])
 
-    def _paths(self, row):
+    def paths(self, row):
         if row["label"] not in self.seconds:
             raise ValueError(
                 f"{self.root / self.index_file}: label {row['label']!r} of {row['uid']}; expected v1s, v1m or v2"

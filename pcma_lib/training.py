@@ -63,11 +63,16 @@ def open_dataset(config, split, **options):
 
 def build_model(config, num_classes=1):
     """The model that a configuration names, with its pretrained parts."""
-    model = AudioVisualModel(**config.model_settings(), num_classes=num_classes, pretrained=config.pretrained)
+    local = resolve("weights") / f"{config.backbone}.safetensors"  # where data_scripts/fetch_weights.py puts them
+    pretrained = str(local) if config.pretrained is True and local.is_file() else config.pretrained
+    model = AudioVisualModel(**config.model_settings(), num_classes=num_classes, pretrained=pretrained)
     if config.vggish_weights:
         path = resolve(config.vggish_weights)
         if not path.is_file():
-            raise FileNotFoundError(f"VGGish weights {path} are missing; fetch them or set vggish_weights=None")
+            raise FileNotFoundError(
+                f"VGGish weights {path} are missing; python data_scripts/fetch_weights.py fetches them, "
+                "or set vggish_weights=None"
+            )
         model.vggish.load_state_dict(load_vggish(path).state_dict())
     return model
 
@@ -75,6 +80,12 @@ def build_model(config, num_classes=1):
 def _optimizer(config, parameters):
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     return kind(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def _changed(before, now):
+    """Names of the settings that differ; one that an older version did not have counts as its default."""
+    before = TrainConfig(**{k: v for k, v in before.items() if k in now}).to_dict()
+    return sorted(k for k, v in now.items() if before[k] != v)
 
 
 def _share_of_rate(config, step, total):
@@ -160,8 +171,8 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     state = run.load() if resume else None
     if not resume and run.resume_path.is_file():
         raise FileExistsError(f"{run.folder} already holds a run; give resume=True or another folder")
-    if state and state["config"] != config.to_dict():
-        changed = sorted(k for k, v in config.to_dict().items() if state["config"].get(k) != v)
+    changed = state and _changed(state["config"], config.to_dict())
+    if changed:
         raise ValueError(f"{run.folder} was started with other settings ({', '.join(changed)}); use another folder")
     set_seed(config.seed)
     train = open_dataset(config, "train", training=True, negative_audio=config.negative_audio, remix=config.remix)

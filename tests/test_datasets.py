@@ -146,3 +146,10 @@ def test_clips_of_different_lengths_are_padded_and_flagged(demo):
     assert batch.frames.shape == (2, 5, 3, 64, 64)
     assert batch.valid.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
     assert not batch.labelled[1, 3:].any()
+
+
+def test_the_published_index_of_ms3_names_its_clips_video_id(tmp_path):
+    write_object_layout(tmp_path, "ms3_data", False, "{name}_{k}.png")
+    index = tmp_path / "ms3_meta_data.csv"
+    index.write_text(index.read_text().replace("name,", "video_id,", 1))
+    assert MS3(tmp_path, "train", 32).name(0)

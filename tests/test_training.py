@@ -105,3 +105,14 @@ def test_a_checkpoint_that_is_none_is_refused(tmp_path):
         AudioVisualModel.load(tmp_path / "x.safetensors")
     with pytest.raises(FileNotFoundError):
         AudioVisualModel.load(tmp_path / "y.safetensors")
+
+
+def test_a_run_of_an_older_version_resumes_when_its_settings_mean_the_same(demo, tmp_path):
+    settings = config(demo, epochs=1)
+    fit(settings, tmp_path, progress=False)
+    state = torch.load(tmp_path / "resume.pt", weights_only=True)
+    del state["config"]["network"]
+    torch.save(state, tmp_path / "resume.pt")
+    assert fit(settings, tmp_path, resume=True, progress=False)["steps"] == 3
+    with pytest.raises(ValueError, match="learning_rate"):
+        fit(config(demo, epochs=1, learning_rate=0.5), tmp_path, resume=True, progress=False)

@@ -1,0 +1,437 @@
+"""Brings a download of AVSBench into the layout that `pcma_lib.datasets` reads, and checks every file of it.
+
+    python data_scripts/prepare_avsbench.py --source DOWNLOAD [MORE ...] --dataset s4
+
+A source is a folder at any height (archives in it are read too) or a .zip or .tar.* archive. Files are hard-linked from a
+folder, or copied if it lies on another file system. What a clip lacks is taken from its raw video: one frame a second, the
+one 15/16 into it (where AVSBench's own frames of S4 and MS3 come from), at the size of the masks; and its sound, 16 kHz mono
+16 bit. Masks come from the download only. Log-mels of the download are pickles: they are neither opened nor taken.
+Raw videos go along into the folder; nothing reads them there once the script reports no problems.
+
+Running it again goes on where it stopped; readable files are left as they are. Exit status: 0 if everything is there and
+right, 1 if there are problems (each names its file), 2 if it could not begin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import io
+import lzma
+import multiprocessing
+import multiprocessing.connection
+import os
+import re
+import shutil
+import signal
+import stat
+import sys
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+from clip_folder import write_wav
+from PIL import Image
+from tqdm import tqdm
+
+from pcma_lib.audio import SAMPLE_RATE
+from pcma_lib.checkpoints import write_atomically
+from pcma_lib.datasets import AVSS, DATASETS
+from pcma_lib.files import open_image, read_mask, read_wave
+
+OUT = {"s4": "Single-source", "ms3": "Multi-sources", "avss": "AVSBench-semantic"}
+COUNTS = {
+    "s4": {"train": 3452, "val": 740, "test": 740},
+    "ms3": {"train": 296, "val": 64, "test": 64},
+    "avss": {"train": 8498, "val": 1304, "test": 1554},
+}
+S4_CATEGORIES = set(
+    """ambulance_siren baby_laughter cap_gun_shooting cat_meowing chainsawing_trees coyote_howling dog_barking driving_buses
+    female_singing helicopter horse_clip-clop lawn_mowing lions_roaring male_speech mynah_bird_singing
+    playing_acoustic_guitar playing_glockenspiel playing_piano playing_tabla playing_ukulele playing_violin race_car
+    typing_on_computer_keyboard""".split()
+)
+AVSS_CLASSES = 71
+# The end of a path, from the folder that the layout starts with; the number of levels tells S4 from MS3.
+PLACES = {
+    "s4": r"(visual_frames|gt_masks)/S/N/N/N\.png|audio_wav/S/N/N\.wav|raw_videos/S/N/N\.mp4",
+    "ms3": r"visual_frames/N/N\.png|gt_masks/S/N/N\.png|audio_wav/S/N\.wav|raw_videos/N\.mp4",
+    "avss": r"(v1s|v1m|v2)/N/(frames/\d+\.jpg|labels_rgb/\d+\.png|audio\.wav|N\.mp4)|label2idx\.json",
+}
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
+UNREADABLE = (ValueError, OSError, av.FFmpegError)
+
+
+@dataclass
+class Member:
+    """A file of a source: its name there, its size in bytes, its path if it lies in a folder, and how to open it."""
+
+    name: str
+    size: int
+    path: Path | None
+    open: Callable | None
+    plain: bool = True
+
+    def is_safe(self) -> bool:
+        """A regular file whose name stays below the place where it is unpacked."""
+        parts = re.split(r"[/\\]", self.name)
+        return self.plain and parts[0] != "" and ":" not in parts[0] and ".." not in parts
+
+
+def members(source: Path) -> Iterator[Member]:
+    """All files of a folder (links are followed) or of an archive."""
+    if source.is_dir():
+        seen = {os.path.realpath(source)}
+        for folder, folders, files in os.walk(source, followlinks=True):
+            folders[:] = sorted(
+                f for f in folders if not f.startswith(".") and os.path.realpath(f"{folder}/{f}") not in seen
+            )
+            seen.update(os.path.realpath(f"{folder}/{f}") for f in folders)
+            for path in (Path(folder, name) for name in sorted(files)):
+                if path.is_file():
+                    yield Member(path.relative_to(source).as_posix(), path.stat().st_size, path, partial(open, path, "rb"))
+    elif source.suffix == ".zip":
+        with zipfile.ZipFile(source) as archive:
+            for info in archive.infolist():
+                kind = stat.S_IFMT(info.external_attr >> 16)
+                if not info.is_dir():
+                    yield Member(info.filename, info.file_size, None, partial(archive.open, info), kind in (0, stat.S_IFREG))
+    else:
+        with tarfile.open(source) as archive:
+            for info in archive:
+                if not info.isdir():
+                    yield Member(info.name, info.size, None, partial(archive.extractfile, info), info.isreg())
+
+
+def place(dataset: str, name: str) -> str | None:
+    """Where a file of this name belongs below the layout's root; None for what the layout does not need."""
+    data = getattr(DATASETS[dataset], "data", "")
+    index = DATASETS[dataset].index_file
+    pattern = PLACES[dataset].replace("S/", "(train|val|test)/").replace("N", r"[^/.][^/]*")
+    found = re.fullmatch(rf"(?:.*/)?({pattern}|{re.escape(index)})", name)
+    if not found or "__MACOSX/" in name:
+        return None
+    return found[1] if found[1] == index or not data else f"{data}/{found[1]}"
+
+
+def gather(source: Path, dataset: str, root: Path) -> tuple[int, list[str]]:
+    """Brings what the layout needs from a source into `root`. Returns how many files fit, and the problems."""
+    fitting, problems = 0, []
+    bar = tqdm(unit="file", desc=f"reading {source.name}")
+    try:
+        for member in members(source):
+            bar.update()
+            if source.is_dir() and member.name.endswith(ARCHIVES):
+                more, found = gather(member.path, dataset, root)
+                fitting, problems = fitting + more, problems + found
+                continue
+            if not source.is_dir() and not member.is_safe():
+                problems.append(f"{source}: {member.name} is a link, a device or leads out of the folder; not unpacked")
+                continue
+            target = place(dataset, member.name)
+            if target is not None:
+                fitting += 1
+                try:
+                    take(member, root / target)
+                except DAMAGED as error:
+                    problems.append(f"{source}: {member.name} is damaged ({error}); download the archive again")
+    except DAMAGED as error:
+        problems.append(f"{source} cannot be read to its end ({error}); download it again")
+    bar.close()
+    return fitting, problems
+
+
+def take(member: Member, target: Path) -> None:
+    """Links or copies a file to its place, unless a readable one is there."""
+    if target.suffix == ".csv":
+        with member.open() as file:
+            write_if_changed(target, with_names(file.read()))
+    elif not target.exists() or (target.stat().st_size != member.size and not readable(target)):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if member.path:
+            target.unlink(missing_ok=True)
+            try:
+                return os.link(os.path.realpath(member.path), target)
+            except OSError:  # another file system
+                pass
+
+        def copy(path):
+            with member.open() as source, open(path, "wb") as file:
+                shutil.copyfileobj(source, file)
+
+        write_atomically(target, copy)
+
+
+def readable(path: Path) -> Image.Image | bool:
+    """A picture, or True for a sound that can be read; False for what can't, and for other files."""
+    try:
+        return check_wave(path) or True if path.suffix == ".wav" else open_image(path)
+    except (ValueError, OSError):
+        return False
+
+
+def with_names(index: bytes) -> bytes:
+    """An index whose column of names is called `name`: MS3's own calls it `video_id`."""
+    header, *rest = index.split(b"\n", 1)
+    columns = header.split(b",")
+    if b"video_id" not in columns or any(column.strip() == b"name" for column in columns):
+        return index
+    columns[columns.index(b"video_id")] = b"name"
+    return b"\n".join([b",".join(columns), *rest])
+
+
+def write_if_changed(path: Path, content: bytes) -> None:
+    if not path.is_file() or path.read_bytes() != content:
+        write_atomically(path, lambda part: Path(part).write_bytes(content))
+
+
+def build_index(dataset: str, root: Path) -> None:
+    """Writes the index of S4 or MS3 from the folders of masks, unless the download has brought one.
+
+    Raises:
+        FileNotFoundError: AVSS, whose folders do not tell the split.
+    """
+    layout = DATASETS[dataset]
+    path = root / layout.index_file
+    columns = ("split", "category", "name") if dataset == "s4" else ("split", "name")  # an order only built ones have
+    if path.is_file() and not path.read_text(encoding="utf-8").startswith(",".join(columns)):
+        return
+    if dataset == "avss":
+        raise FileNotFoundError(f"no {path}: only the download's own metadata.csv tells the splits; give it as a source too")
+    folders = sorted((root / layout.data / "gt_masks").glob("/".join("*" * len(columns))))
+    rows = [folder.parts[-len(columns) :] for folder in folders if folder.is_dir()]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    write_if_changed(path, text.getvalue().encode())
+
+
+def check_wave(path: Path, seconds: int | None = None) -> None:
+    """Raises an error that names the file if it is missing, cut off, unreadable or more than a second too short."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            head = file.read(8)
+        size, declared = path.stat().st_size, int.from_bytes(head[4:], "little") + 8
+        if head[:4] == b"RIFF" and size + 1 < declared < 2**32:  # beyond: a writer that could not go back
+            raise ValueError(f"{path} is cut off: {size} bytes, its header says {declared}")
+    read_wave(path, seconds)
+
+
+def check_mask(path: Path, classes: int | None) -> tuple[int, int]:
+    """Width and height of a mask that holds nothing but black and white, or the colours of `classes`."""
+    if classes:
+        return read_mask(path, classes).shape[::-1]
+    image = open_image(path)
+    counted = image.convert("RGB").getcolors(256)  # None if there are more
+    colours = {colour for _, colour in counted or ()}
+    if counted is None or not (colours <= {(0, 0, 0), (255, 255, 255)} or colours <= {(0, 0, 0), (1, 1, 1)}):
+        found = f"the colour {min(colours - {(0, 0, 0), (255, 255, 255)})}" if colours else "more than 256 colours"
+        raise ValueError(f"{path} has {found}; expected black and white only")
+    return image.size
+
+
+def extract_frames(video: Path, targets: dict[int, Path], size: tuple[int, int] | None) -> None:
+    """Writes one frame for each second in `targets` (from 0), brought to `size`; the last frame where a video ends early.
+
+    Raises:
+        ValueError: unreadable, or more than a second too short.
+    """
+    try:
+        with av.open(str(video)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            rate = round(stream.average_rate)
+            wanted = {int((second + 15 / 16) * rate): path for second, path in targets.items()}
+            images, number = {}, -1
+            for number, frame in enumerate(container.decode(stream)):
+                if number in wanted:
+                    images[number] = frame.to_image()
+    except (*UNREADABLE, IndexError, TypeError) as error:
+        raise ValueError(f"{video} cannot be read as a video ({error})") from None
+    if number + 1 < max(1, max(wanted) + 1 - rate):
+        raise ValueError(f"{video} lasts {(number + 1) / rate:.2f} s, expected {max(targets) + 1} s")
+    for wished, path in wanted.items():
+        image = images.get(wished) or frame.to_image()
+        image = image if size is None else image.resize(size, Image.Resampling.BILINEAR)
+        kind = {".png": "PNG", ".jpg": "JPEG"}[path.suffix]
+        write_atomically(path, partial(image.save, format=kind, quality=95))
+
+
+def extract_sound(video: Path, path: Path, seconds: int) -> None:
+    """Writes the sound of a video as 16 kHz mono 16 bit, at most `seconds` of it.
+
+    Raises:
+        ValueError: unreadable, no sound, or more than a second too short.
+    """
+    try:
+        with av.open(str(video)) as container:
+            resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+            frames = [out for frame in container.decode(container.streams.audio[0]) for out in resampler.resample(frame)]
+            frames += resampler.resample(None)
+    except (*UNREADABLE, IndexError) as error:
+        raise ValueError(f"{video} has no readable sound ({error})") from None
+    samples = np.concatenate([np.zeros(0, np.int16), *(frame.to_ndarray()[0] for frame in frames)])
+    if len(samples) < (seconds - 1) * SAMPLE_RATE:
+        raise ValueError(f"{video} has {len(samples) / SAMPLE_RATE:.2f} s of sound, expected {seconds} s")
+    write_atomically(path, lambda part: write_wav(part, samples[: seconds * SAMPLE_RATE]))
+
+
+@dataclass(frozen=True)
+class ClipFiles:
+    """What a clip must have: a frame a second, a mask or None a second, a sound; and perhaps a video to make up for it."""
+
+    frames: list[Path]
+    masks: list[Path | None]
+    sound: Path
+    video: Path
+    classes: int | None
+
+    def complete(self) -> list[str]:
+        """Takes what is missing from the video, then checks all files; returns the problems."""
+        problems = []
+
+        def attempt(check, *arguments):
+            try:
+                return check(*arguments)
+            except UNREADABLE as error:
+                problems.append(str(error))
+
+        masks = [path and attempt(check_mask, path, self.classes) for path in self.masks]
+        frames = [readable(path) for path in self.frames]
+        missing = {second: path for second, path in enumerate(self.frames) if not frames[second]}
+        if missing and self.video.is_file():
+            usual = None if self.classes else (224, 224)
+            attempt(extract_frames, self.video, missing, next((size for size in masks if size), usual))
+        if self.video.is_file() and not readable(self.sound):
+            attempt(extract_sound, self.video, self.sound, len(self.frames))
+        attempt(check_wave, self.sound, len(self.frames))
+        frames = [frame or attempt(open_image, path) for frame, path in zip(frames, self.frames)]
+        first = next((frame.size for frame in frames if frame), None)
+        for frame, path, mask, mask_path in zip(frames, self.frames, masks, self.masks):
+            if frame and frame.size != first:
+                problems.append(f"{path} has {frame.size} pixels; the clip's first frame has {first}")
+            if frame and mask and mask != frame.size:
+                problems.append(f"{mask_path} has {mask} pixels; its frame {path.name} has {frame.size}")
+        return problems
+
+
+def list_clips(dataset: str, root: Path, counts: bool) -> tuple[list[ClipFiles], list[str]]:
+    """The clips of the index, with the paths that the data set will read, and what is wrong with the index."""
+    index = root / DATASETS[dataset].index_file
+    with open(index, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        raise ValueError(f"{index} lists no clip")
+    data = DATASETS[dataset](root, rows[0].get("split"))
+    clips, problems = [], []
+    for row in rows:
+        try:
+            frames, masks, sound = data.paths(row)
+        except (ValueError, KeyError) as error:
+            problems.append(str(error))
+            continue
+        if isinstance(data, AVSS):
+            video = next(sound.parent.glob("*.mp4"), sound.with_suffix(".mp4"))
+        else:
+            nest = (row["split"], row["category"]) if data.nested else ()
+            video = root.joinpath(data.data, "raw_videos", *nest, f"{row['name']}.mp4")
+        clips.append(ClipFiles(frames, masks, sound, video, len(data.classes) if isinstance(data, AVSS) else None))
+    problems += [f"{index} lists {clip} {n} times" for clip, n in Counter(c.sound for c in clips).items() if n > 1]
+    problems += [f"{index}: unknown split {split!r}" for split in {row["split"] for row in rows} - set(COUNTS[dataset])]
+    return clips, problems + (check_counts(dataset, index, rows, getattr(data, "classes", ())) if counts else [])
+
+
+def check_counts(dataset: str, index: Path, rows: list[dict], classes: Sequence[str]) -> list[str]:
+    """How the rows of an index and the classes of AVSS differ from what is published."""
+    found = Counter(row["split"] for row in rows)
+    problems = [
+        f"{index}: {found[split]} clips of split {split}, published are {expected}"
+        for split, expected in COUNTS[dataset].items()
+        if found[split] != expected
+    ]
+    if dataset == "s4" and (differing := S4_CATEGORIES ^ {row["category"] for row in rows}):
+        problems.append(f"{index}: categories missing or unknown: {', '.join(sorted(differing))}")
+    if dataset == "avss" and len(classes) != AVSS_CLASSES:
+        problems.append(f"{index.with_name('label2idx.json')}: {len(classes)} classes, published are {AVSS_CLASSES}")
+    return problems
+
+
+def _start_worker() -> None:
+    """Leaves Ctrl-C to the parent and ends when the parent is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process().sentinel
+    threading.Thread(target=lambda: multiprocessing.connection.wait([parent]) and os._exit(1), daemon=True).start()
+
+
+def complete_clips(clips: Sequence[ClipFiles], workers: int) -> list[str]:
+    """Completes and checks all clips, in this process if `workers` is 1; returns the problems in the index's order."""
+    pool = None
+    run = map
+    if workers > 1:
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+        run = partial(pool.map, chunksize=8)
+    try:
+        return [p for found in tqdm(run(ClipFiles.complete, clips), total=len(clips), unit="clip") for p in found]
+    finally:
+        if pool:
+            pool.shutdown(cancel_futures=True)
+
+
+def prepare(sources: Sequence[Path], dataset: str, root: Path, workers: int = 1, counts: bool = True) -> list[str]:
+    """Gathers, completes and checks a data set; returns the problems, of which there should be none.
+
+    Raises:
+        FileNotFoundError: no such source. ValueError: no index, or nothing of this data set in the sources.
+    """
+    problems, fitting = [], 0
+    for source in sources:
+        if not (source.is_dir() or source.is_file() and source.name.endswith(ARCHIVES)):
+            raise FileNotFoundError(
+                f"--source {source} is neither a folder nor one of {', '.join('*' + a for a in ARCHIVES)}"
+            )
+        more, found = gather(source, dataset, root)
+        fitting, problems = fitting + more, problems + found
+    if not fitting:
+        raise ValueError("\n".join([*problems, f"no file of {dataset} in {', '.join(map(str, sources))}"]))
+    try:
+        build_index(dataset, root)
+        clips, found = list_clips(dataset, root, counts)
+    except (ValueError, OSError) as error:
+        raise ValueError("\n".join([*problems, str(error)])) from None
+    return problems + found + complete_clips(clips, workers)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, nargs="+", required=True, help="folders or archives of the download")
+    parser.add_argument("--dataset", choices=DATASETS, required=True)
+    parser.add_argument("--out", type=Path, help="folder to write (default: where the preset looks, below data/AVSBench)")
+    parser.add_argument("--workers", type=int, default=cores, help="processes (default: one a core, here %(default)s)")
+    parser.add_argument("--no-counts", action="store_true", help="do not compare with the published numbers of clips")
+    options = parser.parse_args(arguments)
+    root = options.out or Path(__file__).resolve().parents[1] / "data/AVSBench" / OUT[options.dataset]
+    try:
+        problems = prepare(options.source, options.dataset, root, max(1, options.workers), not options.no_counts)
+    except (ValueError, OSError, BrokenExecutor) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    print(*problems, f"{root}: {len(problems)} problems" if problems else f"{root}: complete", sep="\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
