@@ -1,0 +1,288 @@
+"""A video file in, the same video with what sounds marked out: decoded, marked and encoded frame by frame.
+
+The file is read twice side by side, for the model and for drawing: whatever the length and the size of the picture, only
+one clip of small pictures and a few full frames are in memory.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import sys
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib import colormaps
+from tqdm import tqdm
+
+from .audio import SAMPLE_RATE
+from .checkpoints import write_atomically
+from .datasets import MEAN, STD, log_mel_of
+from .figures import MASK, overlay
+from .model import AudioVisualModel
+
+FORMATS = "mov,mp4,matroska,webm"  # FFmpeg's names; no playlists, which lead to other files
+WINDOW = 15600  # samples at 16 kHz that one log-mel example of 96 frames spans
+LARGEST = 16384  # pixels a side that the H.264 encoder takes
+AAC_RATES = av.Codec("aac", "w").audio_rates
+GREYS = np.arange(256.0).repeat(3).reshape(256, 1, 3) / 255
+DIMMED, MARKED = (np.uint8(255 * overlay(GREYS, np.full((256, 1), m), MASK)[:, 0] + 0.5) for m in (0, 1))
+
+
+def mark_video(source, target, model, image_size=96, fps=None, seconds=5, threshold=0.5, side_by_side=False, progress=True):
+    """Write `target`, the video `source` with the pixels of what sounds in orange, the rest dimmed, and its sound.
+
+    Frames keep their times, counted from the start of the file, also at a variable rate; rotation is applied to the pixels;
+    an odd width or height repeats its last column or row (H.264 with 4:2:0 colour needs even ones). The sound is encoded
+    anew as AAC, mono or stereo, at its own rate where AAC has it, else at 48 kHz.
+
+    Args:
+        source: mp4, mov, webm or mkv. target: an .mp4 in a folder that exists; written beside and renamed.
+        model: `model(frames [1, T, 3, S, S], log_mel [1, T, 1, 96, 64]).logits[0]` is [1, T, K, S, S]; if K > 1, all classes
+            but 0 are marked.
+        image_size, fps, seconds: S, masks a second (None: one, as trained) and frames a clip, see `clips`.
+        threshold: probability p above which a pixel is marked.
+        side_by_side: instead the original, p (magma: black 0, light 1) and max(p, 1 - p) (viridis: violet 0.5, yellow 1).
+
+    Returns:
+        dict: target, frames, seconds, width, height (of the upright source), masks (computed), marked (mean share of the
+        pixels), has_sound, warning (None, or that there is no sound).
+
+    Raises:
+        FileNotFoundError: no source, no folder for the target. ValueError: an argument out of range, a source that is no
+        video, cut off, without frames or too large, a target that cannot be written.
+    """
+    source, target, summary, training = Path(source), Path(target), {"target": str(target)}, model.training
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
+    if not source.is_file():
+        raise FileNotFoundError(f"no video file at {source}")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"no folder {target.parent} to write {target.name} to; make it first")
+    if target.suffix.lower() != ".mp4" or target.is_dir():
+        raise ValueError(f"{target}: expected the name of a file ending in .mp4" + ", found a folder" * target.is_dir())
+    if target.exists() and target.samefile(source):
+        raise ValueError(f"{target} is the source itself; give another name")
+    if not os.access(target.parent, os.W_OK):
+        raise ValueError(f"{target} cannot be written: its folder is read-only")
+    masks = _masks(source, model.eval(), image_size, fps, seconds)
+    try:
+        write_atomically(target, lambda part: summary.update(_write(source, part, masks, threshold, side_by_side, progress)))
+    except av.FFmpegError as error:
+        raise ValueError(f"{target} could not be written: {error.strerror}") from error
+    finally:
+        model.train(training)
+    return summary
+
+
+def clips(source, image_size=96, fps=None, seconds=5):
+    """The video as the model was trained, clip after clip: T = `seconds` frames, a second apart, and their sound.
+
+    Time is cut into intervals of 1 / fps seconds (None: one second); each has one mask, of the frame shown in its middle.
+    With fps=None the front end hears a clip's sound as a whole: example k starts 0.96 k s into the clip, as in training.
+    With fps, a clip holds every round(fps)-th interval, the next clip those that follow them, and each frame has its own
+    0.975 s of sound, centred on its time. Silence is before the start and after the end; the last clips can be shorter.
+
+    Yields:
+        frames [T, 3, image_size, image_size] float, ImageNet-normalised; wave [T * 16000], or with fps [T, 15600], float32
+        at 16 kHz; times, list of T seconds as Fractions.
+    """
+    if not 32 <= image_size == image_size // 32 * 32 or not 1 <= seconds == int(seconds):
+        raise ValueError(f"expected image_size divisible by 32 and whole seconds from 1, got {image_size} and {seconds}")
+    if fps is not None and not 0.01 <= fps <= 240:
+        raise ValueError(f"fps must be None or 0.01 to 240 masks a second, got {fps}")
+    rate = Fraction(fps or 1).limit_denominator(1001)
+    stride = max(1, round(rate))
+    pictures, blocks = _sampled(source, image_size, rate), _sound(source, SAMPLE_RATE)
+    wave, begin, silence = np.zeros(WINDOW, np.float32), -WINDOW, np.zeros((1, SAMPLE_RATE), np.float32)
+    for first in itertools.count(0, seconds * stride):
+        small = list(itertools.islice(pictures, seconds * stride))
+        if not small:
+            return
+        times = [(first + i + Fraction(1, 2)) / rate for i in range(len(small))]
+        starts = [round(t * SAMPLE_RATE) - WINDOW // 2 for t in times] if fps else [first * SAMPLE_RATE]
+        stop = starts[-1] + WINDOW if fps else (first + len(small)) * SAMPLE_RATE
+        while begin + len(wave) < stop:
+            wave = np.concatenate([wave, next(blocks, silence).mean(0)])
+        wave, begin = wave[starts[0] - begin :], starts[0]  # what comes before is not asked for again
+        for phase in range(min(stride, len(small))):
+            frames = torch.from_numpy(np.stack(small[phase::stride])).permute(0, 3, 1, 2).float() / 255
+            heard = np.stack([wave[s - begin :][:WINDOW] for s in starts[phase::stride]]) if fps else wave[: stop - begin]
+            yield (frames - MEAN) / STD, heard, times[phase::stride]
+
+
+@contextmanager
+def _opened(path, kind):
+    """The first track of a kind, None where there is no sound, and the second at which the file starts."""
+    try:
+        with av.open(str(path), options={"format_whitelist": FORMATS, "protocol_whitelist": "file"}) as container:
+            tracks = [s for s in container.streams if not s.disposition & s.disposition.attached_pic]  # a cover is no video
+            track = next((s for s in tracks if s.type == kind), None)
+            if track is None and kind == "video":
+                raise ValueError(f"{path} has no video track; found: {', '.join(s.type for s in tracks) or 'none'}")
+            yield track, Fraction(max(0, container.start_time or 0), av.time_base)
+    except av.FFmpegError as error:
+        found = f"{os.path.getsize(path)} bytes, {error.strerror}"
+        raise ValueError(f"{path} is damaged, cut off or no video: expected one of {FORMATS}, found {found}") from None
+
+
+def _pictures(path):
+    """(time, frame) in order, the time a Fraction of seconds from the file's start; pts count alike and rise strictly."""
+    with _opened(path, "video") as (track, origin):
+        track.thread_type = "AUTO"
+        shift, last = round(origin / track.time_base), -1
+        for frame in track.container.decode(track):
+            frame.pts = last = max(last + 1, (frame.pts or 0) - shift)
+            yield frame.pts * frame.time_base, frame
+
+
+def _pixels(frame, width, height):
+    """A frame as RGB uint8, brought to width x height as stored, then upright as its display matrix says."""
+    image = frame.to_ndarray(format="rgb24", width=width, height=height)
+    if (matrix := frame.side_data.get("DISPLAYMATRIX")) is not None:
+        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]  # stored (x, y) is shown at (a x + c y, b x + d y)
+        if abs(b) > abs(a):
+            image, a, d = image.transpose(1, 0, 2), c, b
+        image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return image
+
+
+def _sampled(path, size, rate):
+    """For every interval of 1 / rate seconds the frame shown in its middle (at the ends the nearest), [size, size, 3]."""
+    index, shown = 0, None
+    for time, frame in _pictures(path):
+        while (index + Fraction(1, 2)) / rate < time:
+            yield _pixels(shown or frame, size, size)
+            index += 1
+        shown = frame
+    while shown and index <= time * rate:
+        yield _pixels(shown, size, size)
+        index += 1
+
+
+def _sound(path, rate):
+    """The sound as blocks [1 or 2, N] float32 from the file's start on, gaps filled with silence; none without a track."""
+    with _opened(path, "audio") as (track, origin):
+        if track is None:
+            return
+        resampler, place = av.AudioResampler("fltp", "mono" if track.channels == 1 else "stereo", rate), 0
+        frames = itertools.chain(track.container.decode(track), [None])
+        for frame in filter(None, itertools.chain.from_iterable(map(resampler.resample, frames))):
+            block, start = frame.to_ndarray(), round((frame.pts * frame.time_base - origin) * rate)
+            if abs(start - place) > rate // 50:  # 20 ms: a gap or an overlap, not a rounded time
+                for gap in range(place, start, rate):
+                    yield np.zeros((len(block), min(rate, start - gap)), np.float32)
+                block, place = block[:, max(0, place - start) :], max(place, start)
+            place += block.shape[1]
+            if block.shape[1]:
+                yield block
+
+
+@torch.inference_mode()
+def _masks(source, model, image_size, fps, seconds):
+    """For every interval in order its end in seconds and the logits [S, S] of sounding, computed as they are asked for."""
+    device = next((p.device for p in model.parameters()), "cpu")
+    ready, wanted, rate = {}, 0, Fraction(fps or 1).limit_denominator(1001)
+    for frames, wave, times in clips(source, image_size, fps, seconds):
+        log_mel = torch.cat([log_mel_of(w, 1) for w in wave]) if fps else log_mel_of(wave, len(frames))
+        logits = model(frames[None].to(device), log_mel[None].to(device)).logits[0][0].float().cpu()
+        logits = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1:].logsumexp(1) - logits[:, 0]
+        ready.update(zip((int(t * rate) for t in times), logits))
+        while wanted in ready:
+            yield (wanted + 1) / rate, ready.pop(wanted)
+            wanted += 1
+
+
+def _drawn(image, p, threshold, side_by_side):
+    """A frame [H, W, 3] with its probabilities [H, W], both sides made even."""
+    if side_by_side:
+        maps = (("magma", p), ("viridis", 2 * np.maximum(p, 1 - p) - 1))
+        drawn = np.hstack([image, *(colormaps[name](np.uint8(255 * v), bytes=True)[..., :3] for name, v in maps)])
+    else:
+        drawn, mask = DIMMED[image, 0], p > threshold
+        drawn[mask] = MARKED[image[mask], [0, 1, 2]]
+    return np.pad(drawn, [(0, drawn.shape[0] % 2), (0, drawn.shape[1] % 2), (0, 0)], "edge")
+
+
+def _write(source, part, masks, threshold, side_by_side, progress):
+    """Decode, draw and encode into the file `part`; returns the summary."""
+    with _opened(source, "video") as (track, _):
+        expected, aspect, frame_rate = track.frames or None, track.sample_aspect_ratio or Fraction(1), track.average_rate
+        promised = (track.container.duration or 0) / av.time_base if len(track.container.streams) < 3 else 0
+        sound_rate = next((s.rate for s in track.container.streams.audio[:1] if s.rate in AAC_RATES), 48000)
+    pictures, blocks = _pictures(source), _sound(source, sound_rate)
+    first, block = next(pictures, None), next(blocks, None)
+    if first is None:
+        raise ValueError(f"{source} holds no frame, expected at least one")
+    stored, channels = (first[1].width, first[1].height), 0 if block is None else len(block)
+    height, width = _pixels(first[1], *stored).shape[:2]
+    wide = 3 * width if side_by_side else width
+    if max(height, wide) > LARGEST:
+        raise ValueError(f"{source} would make {wide} x {height} pixels; H.264 takes at most {LARGEST} a side")
+    with av.open(part, "w", format="mp4", options={"movflags": "+faststart"}) as out:
+        screen = out.add_stream("libx264", rate=frame_rate or 25, options={"crf": "20", "preset": "veryfast"})
+        codec = screen.codec_context
+        codec.width, codec.height, codec.time_base = wide + wide % 2, height + height % 2, first[1].time_base
+        codec.flags |= av.codec.context.Flags.frame_duration
+        codec.colorspace, codec.color_range, codec.color_trc = 1, 1, first[1].color_trc  # BT.709, 16 to 235
+        codec.sample_aspect_ratio = aspect if (width, height) == stored else 1 / aspect
+        speaker = out.add_stream("aac", rate=sound_rate, layout="mono" if channels == 1 else "stereo") if channels else None
+        until = heard = count = masks_used = marked = 0
+
+        def speak(end):
+            nonlocal block, heard
+            while block is not None and heard < end * sound_rate:
+                block = np.ascontiguousarray(block[:, : 1 + int(max(end, promised) * sound_rate) - heard])
+                sound = av.AudioFrame.from_ndarray(block, "fltp", speaker.layout.name)
+                sound.sample_rate, sound.pts, sound.time_base = sound_rate, heard, Fraction(1, sound_rate)
+                out.mux(speaker.encode(sound))
+                heard, block = heard + block.shape[1], next(blocks, None)
+
+        shown = tqdm(itertools.chain([first], pictures), source.name, expected, unit="frame", disable=not progress)
+        for time, frame in shown:
+            while time >= until:
+                until, logits = next(masks)
+                masks_used, p = masks_used + 1, None
+            if p is None:
+                p = F.interpolate(logits[None, None], (height, width), mode="bilinear").sigmoid()[0, 0].numpy()
+            new = av.VideoFrame.from_ndarray(_drawn(_pixels(frame, *stored), p, threshold, side_by_side))
+            new = new.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+            new.pts, new.time_base, new.duration = frame.pts, frame.time_base, frame.duration
+            out.mux(screen.encode(new))
+            end, count, marked = time + frame.duration * frame.time_base, count + 1, marked + (p > threshold).mean()
+            speak(end)
+        speak(max(end, promised))
+        for track in filter(None, (screen, speaker)):
+            out.mux(track.encode(None))
+    if (reached := max(float(end), heard / sound_rate)) < promised - 0.5:
+        raise ValueError(f"{source} is cut off: expected {promised:.2f} s as it says itself, found {reached:.2f} s")
+    summary = {"frames": count, "seconds": float(end), "width": width, "height": height, "masks": masks_used}
+    warning = None if channels else f"{source} has no sound: taken as silence"
+    return {**summary, "marked": float(marked / count), "has_sound": channels > 0, "warning": warning}
+
+
+def main(arguments=None):
+    """`python -m pcma_lib.video in.mp4 out.mp4 ...`: prints the summary as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m pcma_lib.video", description=__doc__.splitlines()[0])
+    parser.add_argument("source")
+    parser.add_argument("target")
+    parser.add_argument("--checkpoint", help="a saved model; left out: the demo model")
+    parser.add_argument("--image-size", type=int, default=96, help="pixels; the size the model was trained with")
+    parser.add_argument("--fps", type=float, help="masks a second; left out: one, as trained")
+    parser.add_argument("--side-by-side", action="store_true", help="original, probability and confidence")
+    given = vars(parser.parse_args(arguments))
+    try:
+        checkpoint = given.pop("checkpoint")
+        model = AudioVisualModel.load(checkpoint) if checkpoint else AudioVisualModel.demo()
+        print(json.dumps(mark_video(model=model.to("cuda" if torch.cuda.is_available() else "cpu"), **given), indent=2))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,377 @@
+"""Videos made with PyAV, marked by a stub that answers a question whose answer is known: bright pixels while it is loud."""
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from pcma_lib.audio import EXAMPLE_SECONDS, LogMel
+from pcma_lib.datasets import MEAN, STD
+from pcma_lib.model import AudioVisualModel
+from pcma_lib.video import clips, main, mark_video
+
+WEBM = dict(codec="libvpx-vp9", sound="libopus", rate=48000)
+
+
+class BrightWhileLoud(torch.nn.Module):
+    def forward(self, frames, log_mel):
+        loud = log_mel.amax((-1, -2), keepdim=True) > 0
+        bright = frames.mean(2, keepdim=True) > 1.5
+        return SimpleNamespace(logits=(torch.where(loud & bright, 8.0, -8.0),))
+
+
+def picture(index, size):
+    """Dark grey, a red corner at the top left, a white square that moves right."""
+    width, height = size
+    image = np.full((height, width, 3), 40, np.uint8)
+    image[:12, :16] = (255, 0, 0)
+    left = 2 * index % (width - 16)
+    image[height - 20 : height - 4, left : left + 16] = 250
+    return image
+
+
+def tone(seconds, rate, channels, hertz=440.0, start=1.0):
+    time = np.arange(round(seconds * rate)) / rate
+    wave = np.zeros((channels, len(time)), np.float32)
+    wave[:2] = 0.5 * np.sin(2 * np.pi * hertz * time) * (time >= start)
+    return wave
+
+
+def make(
+    path, seconds=3, fps=25, size=(64, 48), codec="libx264", sound="aac", rate=44100, layout="stereo",
+    rotation=None, pts=None, draw=picture, wave=None, delay=0.0, faststart=False,
+):  # fmt: skip
+    tick = Fraction(1, 90) if pts else Fraction(1, fps)
+    pts = pts or range(round(seconds * fps))
+    with av.open(str(path), "w", options={"movflags": "+faststart"} if faststart else {}) as out:
+        fast = {"deadline": "realtime", "cpu-used": "8"} if codec and "vpx" in codec else {}
+        screen = out.add_stream(codec, rate=fps, options=fast) if codec else None
+        speaker = out.add_stream(sound, rate=rate, layout=layout) if sound else None
+        if screen:
+            screen.width, screen.height = size
+            screen.codec_context.time_base = tick
+            if rotation:
+                screen.set_display_rotation(rotation)
+            for index, when in enumerate(pts):
+                frame = av.VideoFrame.from_ndarray(draw(index, size)).reformat(format="yuv420p")
+                frame.pts, frame.time_base = when, tick
+                out.mux(screen.encode(frame))
+            out.mux(screen.encode(None))
+        if speaker:
+            wave = tone(seconds, rate, speaker.layout.nb_channels) if wave is None else wave
+            for start in range(0, wave.shape[1], 1000):
+                block = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave[:, start : start + 1000]), "fltp", layout)
+                block.sample_rate, block.time_base, block.pts = rate, Fraction(1, rate), start + round(delay * rate)
+                out.mux(speaker.encode(block))
+            out.mux(speaker.encode(None))
+    return path
+
+
+def read(path):
+    """Times, pictures, sound [channels, N] (or None), its rate, and the seconds the file says it lasts."""
+    with av.open(str(path)) as file:
+        duration = file.duration / av.time_base
+        frames = [(f.pts * f.time_base, f.to_ndarray(format="rgb24")) for f in file.decode(video=0)]
+    with av.open(str(path)) as file:
+        if not file.streams.audio:
+            return [t for t, _ in frames], [p for _, p in frames], None, None, duration
+        rate = file.streams.audio[0].rate
+        resampler = av.AudioResampler("fltp", None, rate)
+        blocks = [r.to_ndarray() for f in file.decode(audio=0) for r in resampler.resample(f)]
+    return [t for t, _ in frames], [p for _, p in frames], np.concatenate(blocks, 1), rate, duration
+
+
+def mark(source, **options):
+    target = source.with_name("marked.mp4")
+    return mark_video(source, target, BrightWhileLoud(), progress=False, **options), read(target)
+
+
+def orange(image):
+    return (image[..., 0].astype(int) - image[..., 2]) > 25
+
+
+def loudest_hertz(wave, rate):
+    spectrum = np.abs(np.fft.rfft(wave * np.hanning(len(wave))))
+    return spectrum.argmax() * rate / len(wave)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("h264.mp4", {}),
+        ("vp9.webm", WEBM),
+        ("vp8_mono_30.webm", dict(WEBM, codec="libvpx", layout="mono", fps=30)),
+        ("mpeg4_pcm.mov", dict(codec="mpeg4", sound="pcm_s16le", rate=22050, layout="mono")),
+        ("surround.mp4", dict(layout="5.1", rate=48000)),
+        ("low_rate.mp4", dict(layout="mono", rate=11025, fps=12)),
+        ("rate_that_aac_lacks.mkv", dict(sound="flac", rate=37800)),
+    ],
+)
+def test_frames_times_sound_and_duration_stay(tmp_path, name, options):
+    source = make(tmp_path / name, **options)
+    times, pictures, before, before_rate, duration = read(source)
+    summary, (new_times, new_pictures, after, rate, new_duration) = mark(source)
+    assert new_times == times and summary["frames"] == len(times)
+    assert new_pictures[0].shape == pictures[0].shape
+    assert new_duration == pytest.approx(duration, abs=0.04)
+    assert summary["seconds"] == pytest.approx(3, abs=0.01) and summary["masks"] == 3 and summary["has_sound"]
+    assert len(after) == min(2, len(before))
+    assert loudest_hertz(after[0, rate:], rate) == pytest.approx(440, abs=1)
+    second = np.abs(after[0, : 3 * rate]).reshape(3, -1).mean(1)
+    assert second[0] < 0.01 and second[1:].min() > 0.2
+    if rate == before_rate:  # the same samples at the same places
+        count = min(before.shape[1], after.shape[1], 3 * rate)
+        assert np.corrcoef(before[0, :count], after[0, :count])[0, 1] > 0.98
+
+
+def test_bright_pixels_are_orange_only_while_it_is_loud(tmp_path):
+    summary, (times, pictures, *_) = mark(make(tmp_path / "in.mp4", draw=lambda i, size: picture(0, size)), image_size=64)
+    inside, outside = (slice(30, 42), slice(2, 14)), (slice(20, 46), slice(24, 64))
+    for time, image in zip(times, pictures):
+        assert orange(image)[inside].all() == (time >= 1), float(time)
+        assert not orange(image)[outside].any()
+        assert image[outside].mean() == pytest.approx(0.45 * 40, abs=3)  # dimmed as figures.overlay does
+    assert summary["marked"] == pytest.approx(2 / 3 * 256 / (64 * 48), rel=0.35)
+
+
+def test_masks_follow_sound_within_a_second_with_fps(tmp_path):
+    wave = tone(3, 44100, 2, start=1.7)
+    source = make(tmp_path / "in.mp4", draw=lambda i, size: picture(0, size), wave=wave)
+    summary, (times, pictures, *_) = mark(source, fps=10, image_size=64)
+    first = next(t for t, image in zip(times, pictures) if orange(image)[30:42, 2:14].all())
+    assert summary["masks"] == 30
+    # a frame's window reaches 0.49 s to either side of it
+    assert 1.7 - 0.49 - 0.1 <= first <= 1.7 - 0.49 + 0.15
+
+
+def test_every_mask_is_of_the_frame_in_the_middle_of_its_second(tmp_path):
+    source = make(tmp_path / "in.mp4", draw=lambda i, size: np.full((*size[::-1], 3), 3 * i, np.uint8))
+    ((frames, wave, times),) = clips(source)
+    assert frames.shape == (3, 3, 96, 96) and times == [0.5, 1.5, 2.5]
+    seen = ((frames * STD + MEAN) * 255).mean((1, 2, 3))
+    assert seen.tolist() == pytest.approx([3 * 12, 3 * 37, 3 * 62], abs=3)
+
+
+def test_frames_reach_the_model_as_the_dataset_makes_them(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).repeat(32, 0).repeat(32, 1).astype(np.uint8)
+    source = make(tmp_path / "in.mp4", 1, draw=lambda i, size: noise, size=(256, 192))
+    image = torch.from_numpy(read(source)[1][12]).permute(2, 0, 1)[None].float() / 255
+    expected = torch.nn.functional.interpolate(image, (96, 96), mode="bilinear", antialias=True)[0]
+    frames = next(clips(source))[0][0] * STD + MEAN
+    assert (frames - expected).abs().mean() < 0.01
+
+
+def test_clips_hold_the_sound_that_training_would_give_them(tmp_path):
+    wave = (np.random.default_rng(0).standard_normal((1, 7 * 16000)) * 0.1).astype(np.float32)
+    source = make(tmp_path / "in.mkv", 7, fps=5, codec="mpeg4", sound="pcm_f32le", rate=16000, layout="mono", wave=wave)
+    first, second = clips(source)
+    np.testing.assert_allclose(first[1], wave[0, : 5 * 16000], atol=1e-6)
+    np.testing.assert_allclose(second[1], wave[0, 5 * 16000 :], atol=1e-6)
+    assert [len(first[0]), len(second[0])] == [5, 2] and second[2] == [5.5, 6.5]
+    assert len(LogMel()(first[1])) == 5 and EXAMPLE_SECONDS == 0.96
+
+
+def test_with_fps_clips_interleave_and_each_frame_is_centred_in_its_sound(tmp_path):
+    wave = np.linspace(-0.5, 0.5, 7 * 16000, dtype=np.float32)[None]
+    source = make(tmp_path / "in.mkv", 7, fps=5, codec="mpeg4", sound="pcm_f32le", rate=16000, layout="mono", wave=wave)
+    found = list(clips(source, fps=2))
+    assert [[float(t) for t in times] for _, _, times in found] == [
+        [0.25, 1.25, 2.25, 3.25, 4.25], [0.75, 1.75, 2.75, 3.75, 4.75], [5.25, 6.25], [5.75, 6.75],
+    ]  # fmt: skip
+    padded = np.pad(wave[0], 16000)
+    for frames, waves, times in found:
+        assert frames.shape == (len(times), 3, 96, 96) and waves.shape == (len(times), 15600)
+        for window, time in zip(waves, times):
+            start = 16000 + round(time * 16000) - 7800
+            np.testing.assert_allclose(window, padded[start : start + 15600], atol=1e-6)
+
+
+def test_channels_are_averaged_for_the_model(tmp_path):
+    wave = np.stack([np.full(32000, 0.6), np.full(32000, 0.2)]).astype(np.float32)
+    source = make(tmp_path / "in.mkv", 2, codec="mpeg4", sound="pcm_f32le", rate=16000, wave=wave)
+    assert next(clips(source))[1] == pytest.approx(0.4, abs=1e-3)
+
+
+def test_sound_that_starts_late_stays_late(tmp_path):
+    source = make(tmp_path / "in.mkv", sound="pcm_s16le", wave=tone(2, 44100, 2, start=0), delay=1.0)
+    wave = next(clips(source))[1].reshape(3, 16000)
+    assert np.abs(wave).mean(1) == pytest.approx([0, 0.318, 0.318], abs=0.01)  # 2 / pi of the amplitude 0.5
+    _, (_, _, after, rate, _) = mark(source)
+    assert np.abs(after[0, : 3 * rate]).reshape(3, -1).mean(1) == pytest.approx([0, 0.318, 0.318], abs=0.01)
+
+
+def test_a_variable_frame_rate_keeps_its_times(tmp_path):
+    pts = [0, 1, 5, 30, 31, 60, 100, 181, 240, 262]
+    source = make(tmp_path / "in.mp4", pts=pts)
+    summary, (times, pictures, *_) = mark(source)
+    assert times == [Fraction(p, 90) for p in pts]
+    assert summary["masks"] == 3
+    assert [orange(p)[28:44].any() for p in pictures] == [p >= 90 for p in pts]
+
+
+@pytest.mark.parametrize(("rotation", "corner"), [(90, (-6, 4)), (-90, (4, -6)), (180, (-6, -6)), (None, (4, 4))])
+def test_rotation_is_applied_to_the_pixels(tmp_path, rotation, corner):
+    """Counter-clockwise by 90 degrees the top left corner comes to the bottom left."""
+    summary, (_, pictures, *_) = mark(make(tmp_path / "in.mov", 1, rotation=rotation))
+    upright = (48, 64) if rotation in (None, 180) else (64, 48)
+    assert pictures[0].shape[:2] == upright == (summary["height"], summary["width"])
+    reds = {c: pictures[3][c][0] > 80 > 3 * pictures[3][c][1] for c in ((4, 4), (4, -6), (-6, 4), (-6, -6))}
+    assert [c for c, red in reds.items() if red] == [corner]
+
+
+def test_odd_sizes_repeat_their_last_row_and_column(tmp_path):
+    summary, (_, pictures, *_) = mark(make(tmp_path / "in.mkv", 1, size=(65, 49), codec="ffv1"))
+    assert (summary["width"], summary["height"]) == (65, 49) and pictures[0].shape == (50, 66, 3)
+    assert np.abs(pictures[0][:, -1].astype(int) - pictures[0][:, -2]).max() < 12
+
+
+def test_side_by_side_shows_original_probability_and_confidence(tmp_path):
+    source = make(tmp_path / "in.mp4", 2, draw=lambda i, size: picture(0, size))
+    original = read(source)[1][40].astype(int)
+    _, (_, pictures, *_) = mark(source, side_by_side=True, image_size=64)
+    left, heat, sure = np.split(pictures[40].astype(int), 3, axis=1)
+    assert np.abs(left - original).mean() < 4
+    assert heat[34:38, 6:10].mean() > 190 and heat[4:20, 30:60].mean() < 10
+    assert (sure[4:20, 30:60].mean((0, 1)) > (200, 200, 0)).all()
+
+
+def test_a_video_without_sound_is_silent_and_says_so(tmp_path):
+    summary, (times, pictures, sound, *_) = mark(make(tmp_path / "in.mp4", sound=None))
+    assert sound is None and not summary["has_sound"] and "no sound" in summary["warning"]
+    assert summary["marked"] == 0 and len(times) == 75
+
+
+def test_classes_but_the_background_are_marked(tmp_path):
+    class Classes(torch.nn.Module):
+        def forward(self, frames, log_mel):
+            logits = torch.zeros(*frames.shape[:2], 3, *frames.shape[-2:])
+            logits[:, :, 0, :, : frames.shape[-1] // 2] = 9  # the left half is background
+            return SimpleNamespace(logits=(logits,))
+
+    source = make(tmp_path / "in.mp4", 1)
+    summary = mark_video(source, tmp_path / "out.mp4", Classes(), progress=False)
+    assert summary["marked"] == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_real_model_marks_a_video_and_is_left_as_it_was(tmp_path):
+    settings = dict(backbone="resnet10t", stages=(8, 8, 16, 16), channels=16, groups=2, heads=2, vggish_width=0.03)
+    model = AudioVisualModel(**settings).train()
+    summary = mark_video(make(tmp_path / "in.mp4", 2), tmp_path / "out.mp4", model, 64, fps=2, progress=False)
+    assert summary["masks"] == 4 and 0 <= summary["marked"] <= 1 and model.training
+
+
+def truncated(path, share=0.6, **options):
+    content = make(path, **options).read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+def text(path):
+    path.write_text("not a video\n" * 50)
+    return path
+
+
+def empty(path):
+    path.touch()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "prepare", "message"),
+    [
+        ("none.mp4", lambda p: p, "no video file"),
+        ("text.mp4", text, "no video"),
+        ("text.txt", text, "no video"),
+        ("empty.mp4", empty, "0 bytes"),
+        ("index_lost.mp4", truncated, "cut off"),
+        ("index_first.mp4", lambda p: truncated(p, faststart=True), "cut off"),
+        ("cut.webm", lambda p: truncated(p, **WEBM), "cut off"),
+        ("song.m4a", lambda p: make(p, codec=None), "no video track; found: audio"),
+        ("frameless.mkv", lambda p: make(p, seconds=0, codec="ffv1", sound=None), "frame|no video"),
+    ],
+)
+def test_what_is_no_whole_video_is_named_and_nothing_is_left(tmp_path, name, prepare, message):
+    source = prepare(tmp_path / name)
+    before = set(tmp_path.iterdir())
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        mark(source)
+    assert name in str(caught.value) and set(tmp_path.iterdir()) == before
+
+
+def test_targets_that_cannot_be_are_refused(tmp_path, monkeypatch):
+    source = make(tmp_path / "in.mp4", 1)
+    (tmp_path / "folder.mp4").mkdir()
+    for target, kind, message in (
+        (tmp_path / "nowhere" / "out.mp4", FileNotFoundError, "nowhere"),
+        (tmp_path / "out.webm", ValueError, "ending in .mp4"),
+        (tmp_path / "folder.mp4", ValueError, "folder"),
+        (source, ValueError, "source itself"),
+    ):
+        with pytest.raises(kind, match=message):
+            mark_video(source, target, BrightWhileLoud(), progress=False)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ValueError, match="read-only"):
+        mark_video(source, tmp_path / "out.mp4", BrightWhileLoud(), progress=False)
+    assert {p.name for p in tmp_path.iterdir()} == {"in.mp4", "folder.mp4"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"image_size": 100}, {"image_size": 0}, {"fps": 0}, {"fps": -1}, {"seconds": 0}, {"seconds": 1.5}, {"threshold": 1}],
+)
+def test_settings_out_of_range_are_refused(tmp_path, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        mark(make(tmp_path / "in.mp4", 1), **options)
+
+
+def test_pictures_too_wide_for_h264_are_refused(tmp_path):
+    black = np.zeros((16, 5600, 3), np.uint8)
+    source = make(tmp_path / "in.mkv", 1, fps=1, size=(5600, 16), codec="ffv1", sound=None, draw=lambda i, size: black)
+    with pytest.raises(ValueError, match="16800 x 16"):
+        mark(source, side_by_side=True)
+    assert mark(source)[0]["width"] == 5600
+
+
+def test_a_failing_model_leaves_the_old_file_and_no_other(tmp_path):
+    class Failing(torch.nn.Module):
+        def forward(self, frames, log_mel):
+            raise RuntimeError("out of memory")
+
+    source, target = make(tmp_path / "in.mp4", 1), tmp_path / "out.mp4"
+    target.write_text("the old file")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        mark_video(source, target, Failing(), progress=False)
+    assert {p.name for p in tmp_path.iterdir()} == {"in.mp4", "out.mp4"} and target.read_text() == "the old file"
+
+
+def test_the_command_prints_a_summary_or_an_error(tmp_path, capsys):
+    source, checkpoint = make(tmp_path / "in.mp4", 1), tmp_path / "model.safetensors"
+    settings = dict(backbone="resnet10t", stages=(8, 8, 16, 16), channels=16, groups=2, heads=2, vggish_width=0.03)
+    AudioVisualModel(**settings).save(checkpoint)
+    main([str(source), str(tmp_path / "out.mp4"), "--checkpoint", str(checkpoint), "--image-size", "64", "--side-by-side"])
+    assert json.loads(capsys.readouterr().out)["frames"] == 25
+    command = [sys.executable, "-m", "pcma_lib.video", tmp_path / "none.mp4", "out.mp4", "--checkpoint", checkpoint]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 1 and run.stdout == ""
+    assert run.stderr.startswith("error: ") and "none.mp4" in run.stderr and "Traceback" not in run.stderr
+
+
+@pytest.mark.slow
+def test_ten_minutes_need_no_more_memory_than_one(tmp_path):
+    script = (
+        "import sys, resource; from tests.test_video import *; torch.set_num_threads(1)\n"
+        "mark_video(sys.argv[1], sys.argv[2], BrightWhileLoud(), fps=2, progress=False)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    peaks = []
+    for minutes in (1, 10):
+        source = make(tmp_path / f"{minutes}.mp4", 60 * minutes, fps=5, size=(320, 240), codec="mpeg4", rate=16000)
+        command = [sys.executable, "-c", script, source, tmp_path / "out.mp4"]
+        peaks.append(int(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    assert peaks[1] < peaks[0] + 60, f"MiB for 1 and 10 minutes: {peaks}"
