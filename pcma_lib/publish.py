@@ -1,6 +1,7 @@
 """A finished run as two small files to give away: 16-bit weights, and all that was measured about them.
 
 python -m pcma_lib.publish results/demo_long pcma_lib/demo_model
+python -m pcma_lib.publish results/avs docs/results/demo_avs --facts-only
 """
 
 import argparse
@@ -19,12 +20,13 @@ from .model import AudioVisualModel
 CURVE_POINTS = 120
 
 
-def publish(run, target):
+def publish(run, target, facts_only=False):
     """Write TARGET.safetensors (16-bit) and TARGET.json: settings of the run, its curves, and the test split's measures and
     controls, taken from the written file itself.
 
     Args:
-        run: folder that `training.fit` wrote. target: path without suffix.
+        run: folder that `training.fit` wrote. target: path without suffix. facts_only: True writes the JSON alone, about
+            the run's own weights.
 
     Returns:
         dict, what TARGET.json holds.
@@ -39,8 +41,11 @@ def publish(run, target):
         if not (run / name).is_file():
             raise FileNotFoundError(f"{run} is not a finished run: {name} is missing")
     config = TrainConfig(**json.loads((run / "config.json").read_text()))
-    AudioVisualModel.load(run / "best.safetensors").save(weights, half=True)
-    measured = evaluate(AudioVisualModel.load(weights), open_dataset(config, "test"), controls="all")
+    model = AudioVisualModel.load(run / "best.safetensors")
+    if not facts_only:
+        model.save(weights, half=True)
+        model = AudioVisualModel.load(weights)
+    measured = evaluate(model, open_dataset(config, "test"), controls="all")
     facts = {
         "config": config.to_dict(),
         "test": measured,
@@ -66,8 +71,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m pcma_lib.publish", description=__doc__.splitlines()[0])
     parser.add_argument("run")
     parser.add_argument("target")
+    parser.add_argument("--facts-only", action="store_true", help="write the JSON alone")
     given = parser.parse_args()
     try:
-        print(json.dumps(publish(given.run, given.target)["test"], indent=2))
+        print(json.dumps(publish(given.run, given.target, given.facts_only)["test"], indent=2))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
