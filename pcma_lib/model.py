@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 
 import torch
+from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
 from .audio import VGGish
@@ -14,7 +15,38 @@ from .tpavi import AVSBaseline
 NETWORKS = {"pcmanet": PCMANet, "avs": AVSBaseline}
 
 
-class AudioVisualModel(nn.Module):
+CARD = """---
+{{ card_data }}
+---
+
+# {{ settings.network }} for audio-visual segmentation
+
+Marks the pixels of what is sounding in a video's frames. Trained and measured with pcma_lib
+([PCMANet, arXiv:2406.02345](https://arxiv.org/abs/2406.02345)).
+
+```python
+from pcma_lib import AudioVisualModel
+model = AudioVisualModel.from_pretrained("FOLDER_OR_NAME")
+```
+
+## Settings
+
+{% for key, value in settings.items() %}- {{ key }}: {{ value }}
+{% endfor %}
+## Measured
+
+{{ measured }}
+"""
+
+
+class AudioVisualModel(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="pcma_lib",
+    tags=["audio-visual-segmentation"],
+    license="mit",
+    model_card_template=CARD,
+):
     """From frames and log-mel examples to masks.
 
     Args:
@@ -54,6 +86,19 @@ class AudioVisualModel(nn.Module):
 
     def forward(self, frames, log_mel, valid=None):
         return self.network(frames, self.embed(log_mel), valid)
+
+    def save_pretrained(self, folder, metrics=None, **options):
+        """A folder to share: model.safetensors, config.json and a model card with what was measured.
+
+        `AudioVisualModel.from_pretrained(folder)` reads it, `push_to_hub` and the other options are huggingface_hub's.
+
+        Args:
+            metrics: what `evaluation.evaluate` gave; None says that nothing was measured.
+        """
+        from .evaluation import table
+
+        card = {"settings": self.settings, "measured": table(metrics) if metrics else "Nothing was measured."}
+        return super().save_pretrained(folder, config=self.settings, model_card_kwargs=card, **options)
 
     def save(self, path, metrics=None, half=False):
         save_model(path, self, self.settings, metrics, half)

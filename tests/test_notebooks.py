@@ -36,6 +36,15 @@ WRONG = {
     "head_parameters": "def head_parameters(C, K): return 9 * C * C // 2 + C // 2 * K",
     "frame_iou": "def frame_iou(predicted, truth): return (predicted & truth).sum() / (predicted | truth).sum()",
     "f_measure": "def f_measure(p, r, beta2=0.3): return 2 * p * r / (p + r) if p + r else 0.0",
+    "drop": "def drop(own, other): return own - other",
+    "hears": "def hears(model, frames, sound): return int(model(frames, sound).any())",
+    "noise_at_level": "def noise_at_level(sound, noise): return noise * sound.abs().mean()",
+    "class_of": "def class_of(red, green, blue): return red >> 7 | green >> 6 | blue >> 5",
+    "largest_loss": "def largest_loss(c): return 1 - c",
+    "class_iou": "def class_iou(counts, k): return counts[k, k] / counts[k].sum()",
+    "masks_of": "def masks_of(seconds, fps): return int(seconds * fps)",
+    "even": "def even(size): return size - size % 2",
+    "samples_of": "def samples_of(k): return [k * 16000, k * 16000 + 15600]",
     "both_averages": "def both_averages(i, u): return [(i / u).mean(), (i / u).mean()]",
 }
 
@@ -125,8 +134,8 @@ def test_the_solution_is_right_and_a_plausible_wrong_one_is_found_out(path, name
 
 
 def test_every_notebook_of_the_series_has_three_exercises():
-    lessons = [p for p in NOTEBOOKS if p.stem[:2] in {f"{n:02d}" for n in range(1, 8)}]
-    assert len(lessons) == 7
+    lessons = [p for p in NOTEBOOKS if p.stem[:2] not in ("00", "08")]
+    assert len(lessons) == 10
     for path in lessons:
         assert sum(e[0] == path for e in EXERCISES) == 3, path.name
 

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import pcma_lib
 from pcma_lib import AVSS, AudioVisualModel
@@ -41,3 +42,15 @@ def test_the_shipped_model_is_small_and_is_the_one_its_facts_describe():
     }
     assert facts["test"]["miou"] >= 0.80
     assert facts["test"]["controls"]["muted"]["miou"] <= 0.45
+
+
+def test_a_shared_folder_gives_the_same_model_and_tells_what_it_reaches(tmp_path):
+    settings = dict(backbone="resnet10t", stages=(16, 16, 16, 16), channels=16, groups=2, heads=2, vggish_width=0.1)
+    model = AudioVisualModel(**settings, pretrained=False)
+    metrics = {"clips": 1, "miou": 0.5, "controls": {"muted": {"marked": 0.01, "miou": 0.1, "drop": 0.8}}}
+    model.save_pretrained(tmp_path, metrics=metrics)
+    again = AudioVisualModel.from_pretrained(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values()))
+    assert "pretrained" not in json.loads((tmp_path / "config.json").read_text())
+    card = (tmp_path / "README.md").read_text()
+    assert "| miou | 0.500 |" in card and "| muted | 1.0% | 0.100 | 80% | nothing |" in card and "license: mit" in card
