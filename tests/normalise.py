@@ -21,6 +21,7 @@ def _joined(outputs):
 for path in sys.argv[1:]:
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)
+    notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         cell.metadata.pop("papermill", None)

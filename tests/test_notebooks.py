@@ -106,17 +106,17 @@ def exercises():
         for number, cell in enumerate(cells):
             if "exercise" in cell.metadata.get("tags", ()):
                 solution = re.search(r"<details>.*?```python\n(.*?)```.*?</details>", cells[number + 1].source, re.S)
-                name = next(n.name for n in ast.parse(cell.source).body if isinstance(n, ast.FunctionDef))
+                name = [n.name for n in ast.parse(cell.source).body if isinstance(n, ast.FunctionDef)][-1]
                 yield path, name, cell, solution
 
 
 EXERCISES = list(exercises())
 
 
-def attempt(path, cell, answer, capsys):
+def attempt(path, name, cell, answer, capsys):
     """What the exercise's cell prints with another function in it, after the notebook's set-up cell alone."""
-    setup = code_cells(nbformat.read(path, as_version=4))[0].source
-    body = [n for n in ast.parse(cell.source).body if not isinstance(n, ast.FunctionDef)]
+    setup = next(c.source for c in code_cells(nbformat.read(path, as_version=4)) if "import" in c.source)
+    body = [n for n in ast.parse(cell.source).body if getattr(n, "name", None) != name]
     names = {}
     exec("\n".join(line for line in setup.splitlines() if not line.startswith("%")), names)
     exec(answer, names)
@@ -128,8 +128,8 @@ def attempt(path, cell, answer, capsys):
 @pytest.mark.parametrize("path, name, cell, solution", EXERCISES, ids=[e[1] for e in EXERCISES])
 def test_the_solution_is_right_and_a_plausible_wrong_one_is_found_out(path, name, cell, solution, capsys):
     assert solution, f"{path.name}: exercise {name} has no folded solution"
-    assert f"{name}: right" in attempt(path, cell, solution[1], capsys)
-    assert f"{name}: not yet" in attempt(path, cell, WRONG[name], capsys)
+    assert f"{name}: right" in attempt(path, name, cell, solution[1], capsys)
+    assert f"{name}: not yet" in attempt(path, name, cell, WRONG[name], capsys)
     assert f"{name}: not attempted" in "".join(o.text for o in cell.outputs)
 
 
