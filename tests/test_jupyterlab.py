@@ -43,13 +43,17 @@ def lab(tmp_path_factory):
     """A JupyterLab over a copy of the project, so that nothing in the checkout changes; gives its address and folder."""
     home = tmp_path_factory.mktemp("lab")
     tree = home / "project"
-    for folder in ("pcma_lib", "notebooks", "data_scripts"):
+    for folder in ("pcma_lib", "notebooks", "data_scripts", "docs"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tree)
-    settings = home / "settings" / "@jupyterlab" / "notebook-extension"
-    settings.mkdir(parents=True)
-    # All cells in the page, not only those in view, so that every widget is looked at.
-    (settings / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
+    for name, setting in {
+        # All cells in the page, not only those in view, so that every widget is looked at.
+        "notebook-extension/tracker": {"windowingMode": "none"},
+        "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    }.items():
+        path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(setting))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
