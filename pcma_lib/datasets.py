@@ -161,7 +161,11 @@ class AVSBench(Dataset):
         """What is heard in a clip, [T * 16000] at 16 kHz, under the control that the data set was asked for."""
         if self.sound is None:
             return self.raw(index).wave
-        return other_sound(self.sound, self, index, np.random.default_rng([self.seed, 0, index]))[0]
+        return other_sound(self.sound, self, index, self._rng(index))[0]
+
+    def _rng(self, index):
+        """What is drawn for a clip: the same every time, in training anew every epoch."""
+        return np.random.default_rng([self.seed, self.epoch if self.training else 0, index])
 
     def paths(self, row):
         """Frame paths, mask paths (None where there is no label) and the path of the sound."""
@@ -187,7 +191,7 @@ class AVSBench(Dataset):
     def __getitem__(self, index):
         raw = self.raw(index)
         wave, masks = raw.wave, raw.masks
-        rng = np.random.default_rng([self.seed, self.epoch if self.training else 0, index])
+        rng = self._rng(index)
         if self.sound is not None:
             wave, masks = other_sound(self.sound, self, index, rng)
         elif self.training and rng.random() < self.negative_audio:
