@@ -29,7 +29,8 @@ class TrainConfig:
     groups: int = 8  # g of AVGA
     heads: int = 8  # attention heads of QSCA
     threshold: float = 0.99  # c of CIM
-    as_released: bool = False  # the two faults of the published code
+    as_released: bool | str = False  # the faults of the published code: both, or "scrambled" or "detached" alone
+    without: tuple = ()  # parts of PCMANet left out, for the ablation; see PCMANet
     associative: bool = False  # AVS: its attention in the order that costs less, with equal results
     vggish_width: float = 1.0  # share of VGGish's channels
     vggish_batch_norm: bool = False  # batch norm in VGGish, for training it from scratch
@@ -56,7 +57,7 @@ class TrainConfig:
     save_every: int = 100  # steps between resume states
 
     def __post_init__(self):
-        self.stage_weights = tuple(self.stage_weights)
+        self.stage_weights, self.without = tuple(self.stage_weights), tuple(self.without)
         self.stages = None if self.stages is None else tuple(self.stages)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -99,7 +100,7 @@ class TrainConfig:
 
     def model_settings(self):
         """The arguments of `AudioVisualModel`."""
-        own = {"pcmanet": ("groups", "heads", "threshold", "as_released"), "avs": ("associative",)}
+        own = {"pcmanet": ("groups", "heads", "threshold", "as_released", "without"), "avs": ("associative",)}
         names = ("network", "backbone", "stages", "channels", *own[self.network])
         names += ("vggish_width", "vggish_batch_norm", "train_audio", "listen")
         return {n: getattr(self, n) for n in names}

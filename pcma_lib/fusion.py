@@ -15,22 +15,22 @@ class GuidedFusion(nn.Module):
     """CBR(V_i + CBR(up(coarser)) + CBR(up(G_i))).
 
     Args:
-        channels: C. coarsest: True for stage 4, which has no coarser features.
+        channels: C. coarsest: True for stage 4, which has no coarser features. guided: False leaves the guide out.
 
     Shapes:
         visual: V_i [N, C, H, W]; guide: G_i [N, C, h, w]; coarser: fused features of stage i + 1, [N, C, h', w'].
         returns: [N, C, H, W].
     """
 
-    def __init__(self, channels=256, coarsest=False):
+    def __init__(self, channels=256, coarsest=False, guided=True):
         super().__init__()
         self.coarse = None if coarsest else CBR(channels, channels)
-        self.guide = CBR(channels, channels)
+        self.guide = CBR(channels, channels) if guided else None
         self.out = CBR(channels, channels)
 
     def forward(self, visual, guide, coarser=None):
         size = visual.shape[-2:]
-        fused = visual + self.guide(resize(guide, size))
+        fused = visual if self.guide is None else visual + self.guide(resize(guide, size))
         if self.coarse is not None:
             fused = fused + self.coarse(resize(coarser, size))
         return self.out(fused)

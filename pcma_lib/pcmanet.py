@@ -12,6 +12,7 @@ from .qsca import QSCA
 from .visual import VisualPyramid
 
 STAGES = 4
+PARTS = ("avga", "qsca", "mask", "continuity", "progression")  # what `without` can leave out
 
 
 class PCMAOutput(NamedTuple):
@@ -33,7 +34,10 @@ class PCMANet(nn.Module):
         num_classes: K; 1 is a binary mask, more are classes with 0 the background.
         heads: attention heads of QSCA.
         pretrained, stages: ImageNet weights for the encoder, or its stages' channels, see `visual.build_encoder`.
-        as_released: reproduce the two faults of the published code, see `QSCA`.
+        as_released: reproduce the faults of the published code, see `QSCA`.
+        without: parts to leave out, for the ablation of Table IV, from `PARTS`. "avga": the sound is added to every
+            pixel; "qsca": no guide; "mask": all tokens are queries; "continuity": each QSCA hears the first sound, not
+            what the coarser one made of it; "progression": a mask is not multiplied by the coarser one.
 
     Shapes:
         frames: [B, T, 3, H, W], ImageNet-normalised, H and W divisible by 32, any T.
@@ -42,7 +46,7 @@ class PCMANet(nn.Module):
         returns: `PCMAOutput`.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not fit, a part that is not known.
     """
 
     def __init__(
@@ -56,14 +60,19 @@ class PCMANet(nn.Module):
         heads=8,
         pretrained=False,
         stages=None,
+        without=(),
     ):
         super().__init__()
+        if unknown := set(without) - set(PARTS):
+            raise ValueError(f"without takes {', '.join(PARTS)}; got {', '.join(sorted(unknown))}")
+        self.without = frozenset(without)
         self.pyramid = VisualPyramid(backbone, channels, pretrained, stages)
         self.audio = nn.Linear(128, channels)
-        self.avga = nn.ModuleList(AVGA(channels, groups) for _ in range(STAGES))
-        self.qsca = nn.ModuleList(QSCA(channels, heads, as_released=as_released) for _ in range(STAGES))
+        has_avga, has_qsca = "avga" not in without, "qsca" not in without
+        self.avga = nn.ModuleList(AVGA(channels, groups) for _ in range(STAGES * has_avga))
+        self.qsca = nn.ModuleList(QSCA(channels, heads, as_released=as_released) for _ in range(STAGES * has_qsca))
         self.cim = ConfidenceInducedMasking(threshold)
-        self.fusion = nn.ModuleList(GuidedFusion(channels, coarsest=i == STAGES - 1) for i in range(STAGES))
+        self.fusion = nn.ModuleList(GuidedFusion(channels, i == STAGES - 1, guided=has_qsca) for i in range(STAGES))
         self.heads = nn.ModuleList(Head(channels, num_classes) for _ in range(STAGES))
 
     def forward(self, frames, audio, valid=None):
@@ -76,19 +85,30 @@ class PCMANet(nn.Module):
         if valid is not None:
             maps = [m * valid.reshape(-1, 1, 1, 1) for m in maps]
         audio = self.audio(audio)
-        aligned = [avga(m, audio.flatten(0, 1)) for avga, m in zip(self.avga, maps)]  # V_1 .. V_4
+        sound = audio.flatten(0, 1)
+        if "avga" in self.without:
+            aligned = [m + sound[..., None, None] for m in maps]
+        else:
+            aligned = [avga(m, sound) for avga, m in zip(self.avga, maps)]  # V_1 .. V_4
 
-        logits, masks, fused, mask = [], [], None, None
+        logits, masks, fused, guide, mask = [], [], None, None, None
         for i in reversed(range(STAGES)):
-            per_clip = None if mask is None else mask.unflatten(0, (b, t))
-            guide, audio = self.qsca[i](aligned[i].unflatten(0, (b, t)), audio, per_clip, valid)
-            fused = self.fusion[i](aligned[i], guide.flatten(0, 1), fused)
+            if self.qsca:
+                per_clip = None if mask is None else mask.unflatten(0, (b, t))
+                guide, heard = self.qsca[i](aligned[i].unflatten(0, (b, t)), audio, per_clip, valid)
+                guide, audio = guide.flatten(0, 1), audio if "continuity" in self.without else heard
+            fused = self.fusion[i](aligned[i], guide, fused)
             stage = self.heads[i](fused)
             logits.append(resize(stage, frames.shape[-2:]).unflatten(0, (b, t)))
             if i:
-                mask = self.cim(stage, mask)
+                mask = self._mask(stage, mask)
                 masks.append(mask.unflatten(0, (b, t)))
         return PCMAOutput(tuple(reversed(logits)), tuple(masks))
+
+    def _mask(self, logits, coarser):
+        if "mask" in self.without:
+            return logits.new_ones(len(logits), 1, *logits.shape[-2:])
+        return self.cim(logits, None if "progression" in self.without else coarser)
 
     @classmethod
     def from_released(cls, state_dict, backbone="resnet50", num_classes=1):

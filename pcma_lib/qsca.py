@@ -16,8 +16,9 @@ class QSCA(nn.Module):
     Args:
         channels: C. heads: attention heads, of C / heads channels each.
         grid: side of the square token grid; None takes the mask's grid, or without a mask the map's own.
-        as_released: reproduce two faults of the published code: tokens are reshaped to a map without a transpose,
-            and no gradient reaches the queries of selected tokens.
+        as_released: True reproduces two faults of the published code: tokens are reshaped to a map without a transpose,
+            and no gradient reaches the queries of selected tokens; and attends to padded seconds, as that code does.
+            "scrambled" or "detached" reproduces the first or the second fault alone.
 
     Shapes:
         visual: [B, T, C, H, W]; audio: [B, T, C].
@@ -26,13 +27,15 @@ class QSCA(nn.Module):
         returns: guide [B, T, C, H, W] (tokens pooled to the grid, resized back) and audio [B, T, C].
 
     Raises:
-        ValueError: shapes that do not fit, heads that do not divide channels.
+        ValueError: shapes that do not fit, heads that do not divide channels, an as_released that is not known.
     """
 
     def __init__(self, channels=256, heads=8, grid=None, as_released=False):
         super().__init__()
         if channels % heads:
             raise ValueError(f"channels ({channels}) must be divisible by heads ({heads})")
+        if as_released not in (False, True, "scrambled", "detached"):
+            raise ValueError(f'as_released must be True, False, "scrambled" or "detached"; got {as_released!r}')
         self.heads, self.grid, self.as_released = heads, grid, as_released
         self.audio = nn.Linear(channels, channels)
         self.visual = nn.Linear(channels, channels)
@@ -54,7 +57,7 @@ class QSCA(nn.Module):
         audio_q, audio_k, audio_v = map(self._split, self.audio_qkv(audio_norm).chunk(3, dim=-1))
         visual_k, visual_v = map(self._split, self.visual_kv(visual_norm).chunk(2, dim=-1))
         audio_keys = visual_keys = None
-        if valid is not None and not self.as_released:
+        if valid is not None and self.as_released is not True:
             audio_keys = valid[:, None, None, :]
             visual_keys = valid.repeat_interleave(h * w, dim=1)[:, None, None, :]
 
@@ -70,14 +73,15 @@ class QSCA(nn.Module):
             selected, index = gather_selected(visual_norm, mask.reshape(b, -1))
             query = self._split(self.visual_q(selected))
             seen = self._merge(F.scaled_dot_product_attention(query, audio_k, audio_v, attn_mask=audio_keys))
-            if self.as_released:
+            if self.as_released in (True, "detached"):
                 seen = seen.detach()
             # A token that was not selected gets the residual and the output bias alone, as if its attention were zero.
             change = F.linear(seen, self.out.weight)
             tokens = tokens + self.out.bias + scatter_selected(change, index, mask.reshape(b, -1))
 
         tokens = tokens.reshape(b * t, h * w, c)
-        maps = tokens.reshape(b * t, c, h, w) if self.as_released else tokens.mT.reshape(b * t, c, h, w)
+        scrambled = self.as_released in (True, "scrambled")
+        maps = (tokens if scrambled else tokens.mT).reshape(b * t, c, h, w)
         return resize(maps, (height, width)).unflatten(0, (b, t)), audio
 
     def _grid_of(self, visual, mask):

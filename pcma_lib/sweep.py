@@ -1,0 +1,122 @@
+"""Many runs of notebook 08 by papermill: Table IV, the released code's faults, g and c, and the seeds of the comparison.
+
+python -m pcma_lib.sweep ablation --output results/ablation
+python -m pcma_lib.sweep seeds --output results/seeds --parallel 2
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from .checkpoints import write_json
+from .config import project_root, resolve
+
+TABLE_IV = {  # the paper's rows from top to bottom, as what each leaves out
+    "baseline": ("avga", "qsca"),
+    "AVGA": ("qsca",),
+    "AVGA, QSCA without mask": ("mask",),
+    "AVGA, QSCA, CIM without progression": ("progression",),
+    "AVGA, QSCA without continuity, CIM": ("continuity",),
+    "AVGA, QSCA, CIM": (),
+}
+_ABLATION = {name: {"settings": {"without": list(left_out)}} for name, left_out in TABLE_IV.items()}
+_ABLATION |= {
+    "as released": {"settings": {"as_released": True}},
+    "tokens scrambled": {"settings": {"as_released": "scrambled"}},
+    "queries untrained": {"settings": {"as_released": "detached"}},
+    "g = 1": {"settings": {"groups": 1}},
+    "g = 8": {"settings": {"groups": 8}},
+    "c = 0.9": {"settings": {"threshold": 0.9}},
+}
+_NETWORKS = {
+    "PCMANet": {},
+    "PCMANet, negatives": {"negative_audio": 0.15},
+    "PCMANet, vision only": {"listen": False},
+    "AVS": {"settings": {"network": "avs", "associative": True}},
+}
+SWEEPS = {
+    "ablation": _ABLATION,
+    "seeds": {f"{name}, seed {seed}": {**changes, "seed": seed} for seed in range(3) for name, changes in _NETWORKS.items()},
+}
+
+
+def run_rows(rows, output, parallel=1, **common):
+    """Run notebook 08 once for each row; a row that fails does not stop the others, a finished one is not run again.
+
+    Args:
+        rows: name of a row -> its papermill parameters of notebook 08. output: folder of the runs, a folder a row.
+        parallel: rows at a time, which share the processor's cores. common: parameters of every row.
+
+    Returns:
+        dict, also in output/summary.json: for each row "parameters" and, of its metrics.json, "test" (the test split's
+        measures and controls), "validation" and "seconds"; or "error", the last line of what the run said.
+
+    A row that was killed goes on where its last saved state left it. Called again with other parameters for a row, a
+    finished row counts as not run and ends in an error, for its folder holds another run.
+    """
+    output = resolve(output)
+    threads = max(1, (os.cpu_count() or 1) // parallel)
+    with ThreadPoolExecutor(parallel) as pool:
+        done = pool.map(lambda item: _run_row(*item, threads), [(output, n, {**common, **p}) for n, p in rows.items()])
+        summary = dict(zip(rows, done))
+    write_json(output / "summary.json", summary)
+    return summary
+
+
+def _run_row(output, name, parameters, threads):
+    folder = output / "".join(c if c.isalnum() or c in ".=" else "_" for c in name)
+    parameters = {**parameters, "output": str(folder), "resume": True}
+    shown = {k: v for k, v in parameters.items() if k not in ("output", "resume")}
+    if _finished(folder, parameters):
+        return _row(folder, shown)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "parameters.json", parameters)  # JSON is YAML, which papermill reads
+    command = [sys.executable, "-m", "papermill", "notebooks/08_training.ipynb", folder / "08_training.ipynb"]
+    command += ["-f", folder / "parameters.json", "--no-progress-bar"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    ran = subprocess.run(command, cwd=project_root(), env=environment, capture_output=True, text=True)
+    (folder / "papermill.log").write_text(ran.stdout + ran.stderr)
+    if ran.returncode:
+        lines = [line for line in ran.stderr.splitlines() if line.strip()]
+        return {"parameters": shown, "error": lines[-1] if lines else f"exit code {ran.returncode}"}
+    write_json(folder / "finished.json", parameters)
+    return _row(folder, shown)
+
+
+def _finished(folder, parameters):
+    """Whether the row's run ended well with these very parameters."""
+    path = folder / "finished.json"
+    return path.is_file() and json.loads(path.read_text()) == parameters
+
+
+def _row(folder, parameters):
+    measured = json.loads((folder / "metrics.json").read_text())
+    return {"parameters": parameters, **{k: measured[k] for k in ("test", "validation", "seconds")}}
+
+
+def main(arguments=None):
+    """`python -m pcma_lib.sweep NAME --output FOLDER`; the exit code is 1 if a row failed."""
+    parser = argparse.ArgumentParser(prog="python -m pcma_lib.sweep", description=__doc__.splitlines()[0])
+    parser.add_argument("sweep", choices=sorted(SWEEPS))
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--preset", default="demo")
+    parser.add_argument("--rows", nargs="*", metavar="NAME", help="only these rows")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--parallel", type=int, default=1)
+    given = parser.parse_args(arguments)
+    rows = SWEEPS[given.sweep]
+    if unknown := set(given.rows or ()) - set(rows):
+        parser.error(f"no such rows: {', '.join(sorted(unknown))}; there are {'; '.join(rows)}")
+    rows = {n: p for n, p in rows.items() if not given.rows or n in given.rows}
+    summary = run_rows(rows, Path(given.output), given.parallel, preset=given.preset, epochs=given.epochs)
+    for name, row in summary.items():
+        print(f"{name:40s}", row.get("error") or f"test mIoU {row['test']['miou']:.3f}")
+    sys.exit(any("error" in row for row in summary.values()))
+
+
+if __name__ == "__main__":
+    main()
