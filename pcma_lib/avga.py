@@ -33,8 +33,11 @@ class AVGA(nn.Module):
     def attention(self, visual, audio):
         """The grouped map [N, g, C/g, H, W] and its attention [N, g, H, W] in [0, 1] (both operands passed a ReLU)."""
         grouped = self.visual(visual).unflatten(1, (self.groups, -1))
-        sound = F.normalize(self.audio(audio), dim=-1)[:, None, :, None, None]
-        return grouped, (F.normalize(grouped, dim=2) * sound).sum(2)
+        n, g, c, h, w = grouped.shape
+        sound = F.normalize(self.audio(audio), dim=-1)
+        product = grouped.permute(0, 3, 4, 1, 2).reshape(n, h * w * g, c) @ sound[..., None]  # no copy if channels last
+        product = product.view(n, h, w, g).permute(0, 3, 1, 2)
+        return grouped, product / grouped.norm(dim=2).clamp(min=1e-12)
 
     def forward(self, visual, audio):
         grouped, attention = self.attention(visual, audio)

@@ -51,6 +51,7 @@ class TrainConfig:
     clip_gradients: float | None = None  # largest norm of the gradient
     stage_weights: tuple = (1.0, 1.0, 1.0, 1.0)  # lambda_1 .. lambda_4
     mixed_precision: str = "auto"  # "auto": bf16 where the device computes it; "no", "bf16", "fp16"
+    compile: bool = False  # torch.compile; worth its minutes at the start on a GPU
     seed: int = 0
     # records
     evaluate_every: int = 1  # epochs between validations

@@ -65,7 +65,7 @@ class PCMANet(nn.Module):
         super().__init__()
         if unknown := set(without) - set(PARTS):
             raise ValueError(f"without takes {', '.join(PARTS)}; got {', '.join(sorted(unknown))}")
-        self.without = frozenset(without)
+        self.without, self.finest_only = frozenset(without), False  # True: logits hold O_1 alone, see inference.py
         self.pyramid = VisualPyramid(backbone, channels, pretrained, stages)
         self.audio = nn.Linear(128, channels)
         has_avga, has_qsca = "avga" not in without, "qsca" not in without
@@ -95,11 +95,14 @@ class PCMANet(nn.Module):
         for i in reversed(range(STAGES)):
             if self.qsca:
                 per_clip = None if mask is None else mask.unflatten(0, (b, t))
-                guide, heard = self.qsca[i](aligned[i].unflatten(0, (b, t)), audio, per_clip, valid)
+                visual = aligned[i].unflatten(0, (b, t))
+                hear = i > 0 or not self.finest_only  # nothing follows that would use what stage 1 heard
+                guide, heard = self.qsca[i](visual, audio, per_clip, valid, resized=False, hear=hear)  # the fusion resizes
                 guide, audio = guide.flatten(0, 1), audio if "continuity" in self.without else heard
             fused = self.fusion[i](aligned[i], guide, fused)
             stage = self.heads[i](fused)
-            logits.append(resize(stage, frames.shape[-2:]).unflatten(0, (b, t)))
+            if i == 0 or not self.finest_only:
+                logits.append(resize(stage, frames.shape[-2:]).unflatten(0, (b, t)))
             if i:
                 mask = self._mask(stage, mask)
                 masks.append(mask.unflatten(0, (b, t)))

@@ -19,24 +19,27 @@ class QSCA(nn.Module):
         as_released: True reproduces two faults of the published code: tokens are reshaped to a map without a transpose,
             and no gradient reaches the queries of selected tokens; and attends to padded seconds, as that code does.
             "scrambled" or "detached" reproduces the first or the second fault alone.
+        dense: True asks for every token and drops what was not selected, instead of gathering first: the same result
+            for more operations, but of shapes that do not depend on the mask, which compiles to one graph.
 
     Shapes:
         visual: [B, T, C, H, W]; audio: [B, T, C].
         mask: [B, T, 1, h, w], 1 = selected; None selects every token.
         valid: [B, T] bool, False for padded seconds, which then are nobody's keys (each clip needs a valid one).
-        returns: guide [B, T, C, H, W] (tokens pooled to the grid, resized back) and audio [B, T, C].
+        returns: guide [B, T, C, H, W] (tokens pooled to the grid, resized back; resized=False leaves it at the grid's
+            size) and audio [B, T, C] (hear=False leaves out eq. 3a, and the audio is returned after its Linear).
 
     Raises:
         ValueError: shapes that do not fit, heads that do not divide channels, an as_released that is not known.
     """
 
-    def __init__(self, channels=256, heads=8, grid=None, as_released=False):
+    def __init__(self, channels=256, heads=8, grid=None, as_released=False, dense=False):
         super().__init__()
         if channels % heads:
             raise ValueError(f"channels ({channels}) must be divisible by heads ({heads})")
         if as_released not in (False, True, "scrambled", "detached"):
             raise ValueError(f'as_released must be True, False, "scrambled" or "detached"; got {as_released!r}')
-        self.heads, self.grid, self.as_released = heads, grid, as_released
+        self.heads, self.grid, self.as_released, self.dense = heads, grid, as_released, dense
         self.audio = nn.Linear(channels, channels)
         self.visual = nn.Linear(channels, channels)
         self.norm = nn.LayerNorm(channels)
@@ -45,7 +48,7 @@ class QSCA(nn.Module):
         self.audio_qkv = nn.Linear(channels, 3 * channels, bias=False)
         self.out = nn.Linear(channels, channels)
 
-    def forward(self, visual, audio, mask=None, valid=None):
+    def forward(self, visual, audio, mask=None, valid=None, resized=True, hear=True):
         b, t, c, height, width = visual.shape
         if audio.shape != (b, t, c):
             raise ValueError(f"audio must be {[b, t, c]} to go with visual {list(visual.shape)}, got {list(audio.shape)}")
@@ -55,34 +58,35 @@ class QSCA(nn.Module):
         audio = self.audio(audio)
         visual_norm, audio_norm = self.norm(tokens), self.norm(audio)
         audio_q, audio_k, audio_v = map(self._split, self.audio_qkv(audio_norm).chunk(3, dim=-1))
-        visual_k, visual_v = map(self._split, self.visual_kv(visual_norm).chunk(2, dim=-1))
         audio_keys = visual_keys = None
         if valid is not None and self.as_released is not True:
             audio_keys = valid[:, None, None, :]
             visual_keys = valid.repeat_interleave(h * w, dim=1)[:, None, None, :]
 
-        heard = F.scaled_dot_product_attention(audio_q, visual_k, visual_v, attn_mask=visual_keys)
-        audio = audio + self.out(self._merge(heard))
+        if hear:
+            visual_k, visual_v = map(self._split, self.visual_kv(visual_norm).chunk(2, dim=-1))
+            heard = F.scaled_dot_product_attention(audio_q, visual_k, visual_v, attn_mask=visual_keys)
+            audio = audio + self.out(self._merge(heard))
 
-        if mask is None:
-            seen = F.scaled_dot_product_attention(
-                self._split(self.visual_q(visual_norm)), audio_k, audio_v, attn_mask=audio_keys
-            )
-            tokens = tokens + self.out(self._merge(seen))
-        else:
+        selected, gathered = visual_norm, mask is not None and not self.dense
+        if gathered:
             selected, index = gather_selected(visual_norm, mask.reshape(b, -1))
-            query = self._split(self.visual_q(selected))
-            seen = self._merge(F.scaled_dot_product_attention(query, audio_k, audio_v, attn_mask=audio_keys))
-            if self.as_released in (True, "detached"):
-                seen = seen.detach()
-            # A token that was not selected gets the residual and the output bias alone, as if its attention were zero.
-            change = F.linear(seen, self.out.weight)
-            tokens = tokens + self.out.bias + scatter_selected(change, index, mask.reshape(b, -1))
+        query = self._split(self.visual_q(selected))
+        seen = self._merge(F.scaled_dot_product_attention(query, audio_k, audio_v, attn_mask=audio_keys))
+        if mask is not None and self.as_released in (True, "detached"):
+            seen = seen.detach()
+        # A token that was not selected gets the residual and the output bias alone, as if its attention were zero.
+        change = F.linear(seen, self.out.weight)
+        if gathered:
+            change = scatter_selected(change, index, mask.reshape(b, -1))
+        elif mask is not None:
+            change = change * mask.reshape(b, -1, 1)
+        tokens = tokens + self.out.bias + change
 
         tokens = tokens.reshape(b * t, h * w, c)
         scrambled = self.as_released in (True, "scrambled")
         maps = (tokens if scrambled else tokens.mT).reshape(b * t, c, h, w)
-        return resize(maps, (height, width)).unflatten(0, (b, t)), audio
+        return (resize(maps, (height, width)) if resized else maps).unflatten(0, (b, t)), audio
 
     def _grid_of(self, visual, mask):
         b, t, _, height, width = visual.shape

@@ -23,6 +23,7 @@ from .evaluation import evaluate, table
 from .losses import segmentation_loss
 from .model import AudioVisualModel
 from .pretraining import pretrain_ear, pretrain_eye
+from .qsca import QSCA
 
 KEPT = ("kept_3", "kept_2", "kept_1")  # M_3, M_2, M_1
 LOG_COLUMNS = ("step", "epoch", "loss", *KEPT, "learning_rate", "gradient_norm", "clips_per_second")
@@ -74,6 +75,21 @@ def build_model(config, num_classes=1):
                 "or set vggish_weights=None"
             )
         model.vggish.load_state_dict(load_vggish(path).state_dict())
+    return model
+
+
+def prepare_for_speed(model, config):
+    """Channels last; and for `config.compile`, QSCA's dense path and torch.compile in one graph.
+
+    Args:
+        model: an `AudioVisualModel` or its network, on its device.
+    """
+    model = model.to(memory_format=torch.channels_last)
+    if config.compile:
+        for module in model.modules():
+            if isinstance(module, QSCA):
+                module.dense = True
+        model.compile(fullgraph=True)
     return model
 
 
@@ -199,7 +215,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
         scheduler.load_state_dict(state["scheduler"])
         step, best, seconds = state["step"], state["best"], state["seconds"]
         torch.set_rng_state(state["rng"])
-    model = model.to(memory_format=torch.channels_last)
+    model = prepare_for_speed(model, config)
     model, optimizer = accelerator.prepare(model, optimizer)
     plain = accelerator.unwrap_model(model)
     if main:

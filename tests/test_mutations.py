@@ -15,7 +15,7 @@ MUTATIONS = {
     "flattening order": ("audio.py", "features.permute(0, 2, 3, 1).flatten(1)", "features.flatten(1)", "01"),
     "level order": ("visual.py", "for r in (4, 8, 16, 32)]", "for r in (4, 8, 32, 16)]", "02"),
     "avga groups": ("avga.py", "unflatten(1, (self.groups, -1))", "unflatten(1, (-1, self.groups)).transpose(1, 2)", "03"),
-    "avga norm": ("avga.py", "F.normalize(grouped, dim=2)", "F.normalize(grouped, dim=1)", "03"),
+    "avga norm": ("avga.py", "grouped.norm(dim=2)", "grouped.norm(dim=(1, 2))[:, None]", "03"),
     "missing residual": ("qsca.py", "audio = audio + self.out(", "audio = self.out(", "04"),
     "scatter to the wrong clip": (
         "qsca.py",
@@ -23,7 +23,7 @@ MUTATIONS = {
         "out.scatter(1, index.roll(1, 0)[..., None]",
         "04",
     ),
-    "untrained queries": ("qsca.py", "if self.as_released:\n                seen", "if True:\n                seen", "04"),
+    "untrained queries": ("qsca.py", 'if mask is not None and self.as_released in (True, "detached"):', "if True:", "04"),
     "cim comparison": ("cim.py", "< self.threshold", "> self.threshold", "05"),
     "softmax axis": ("cim.py", "logits.softmax(1)", "logits.softmax(3)", "05"),
     "no progression": ("cim.py", "if coarser is None:", "if True:", "05"),

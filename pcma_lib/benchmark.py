@@ -1,0 +1,192 @@
+"""How fast, on this machine: a plain model against `inference.fast`, plain training against `fit`'s own, and the loader.
+
+python -m pcma_lib.benchmark inference --batch 1 8
+python -m pcma_lib.benchmark training --backbone pvt_v2_b5 --batch 4 16
+python -m pcma_lib.benchmark loading --data data/AVSBench/Single-source --dataset s4 --workers 4
+"""
+
+import argparse
+import copy
+import os
+import platform
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from .complexity import seconds_per_call
+from .config import TrainConfig
+from .datasets import DATASETS, collate
+from .inference import fast
+from .losses import segmentation_loss
+from .pcmanet import PCMANet
+from .tpavi import AVSBaseline
+from .training import _optimizer, _precision, prepare_for_speed
+
+NETWORKS = {"pcmanet": PCMANet, "avs": AVSBaseline}
+
+
+def machine():
+    """What the figures hold for: the GPU, or the processor and the threads in use; and torch's version."""
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+    else:
+        cpus = Path("/proc/cpuinfo")
+        lines = cpus.read_text().splitlines() if cpus.is_file() else []
+        model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.processor())
+        name = f"{model}, {torch.get_num_threads()} threads"
+    return f"{name}, torch {torch.__version__}"
+
+
+def peak_memory(function):
+    """Bytes at the peak of a call: of the GPU's memory, or of the process where there is none (Linux only, else nan)."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        function()
+        return torch.cuda.max_memory_allocated()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # starts the record of the peak anew
+        function()
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(next(x for x in status.splitlines() if x.startswith("VmHWM")).split()[1])
+    except OSError:
+        return float("nan")
+
+
+def _compared(rows, batch, calls):
+    """Lines of a table, the first row being what the others are compared with. Rows are run in turn, so that a machine
+    that slows down slows all of them."""
+    peaks = {name: peak_memory(function) for name, function in rows.items()}  # warms up, too
+    seconds = {name: [] for name in rows}
+    for _ in range(calls):
+        for name, function in rows.items():
+            seconds[name].append(seconds_per_call(function, calls=1, warm_up=0))
+    best = {name: min(times) for name, times in seconds.items()}
+    plain = next(iter(best.values()))
+    for name, least in best.items():
+        yield f"| {name} | {batch} | {batch / least:.2f} | {plain / least:.2f} | {peaks[name] / 1e9:.2f} |"
+
+
+HEADER = "| | clips a call | clips/s | against plain | peak memory, GB |\n| --- | --- | --- | --- | --- |"
+
+
+def inference(network="pcmanet", backbone="resnet50", batches=(1, 8), image_size=224, compile=False, calls=5):
+    """Yield a table's lines: the plain float32 model, and `fast`; five frames a clip, VGGish left out.
+
+    The last line says by how much the two differ, as the largest difference of a logit in standard deviations.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    model = _calibrated(NETWORKS[network](backbone).to(device), image_size)
+    rows = {"plain float32": model, "fast": fast(model)}
+    if compile:
+        rows["fast, compiled"] = fast(model, compile=True)
+    yield HEADER
+    differences = []
+    for batch in batches:
+        frames, sound = _inputs(batch, image_size, device)
+
+        calls_of = {name: partial(_predict, model, frames, sound) for name, model in rows.items()}
+        yield from _compared(calls_of, batch, calls)
+        plain, *others = (call() for call in calls_of.values())
+        differences += [((plain - other).abs().max() / plain.std()).item() for other in others]
+    yield f"\nlargest difference of a logit, in standard deviations of the logits: {max(differences):.1e}"
+
+
+@torch.no_grad()
+def _predict(model, frames, sound):
+    return model(frames, sound).logits[0]
+
+
+def _inputs(batch, image_size, device):
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(batch, 5, 3, image_size, image_size, generator=generator)
+    return frames.to(device), torch.rand(batch, 5, 128, generator=generator).to(device)
+
+
+def _calibrated(model, image_size):
+    """A random model whose batch norms have seen data, so that its activations are of a trained one's size."""
+    model.train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(*_inputs(1, image_size, next(model.parameters()).device))
+    return model.eval()
+
+
+def training(network="pcmanet", backbone="resnet50", batches=(4, 16), image_size=224, compile=False, calls=3):
+    """Yield a table's lines: a step in plain float32, and as `fit` takes it; five frames a clip, VGGish left out."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = TrainConfig(network=network, backbone=backbone, image_size=image_size, compile=compile)
+    torch.manual_seed(0)
+    plain = NETWORKS[network](backbone).to(device).train()
+    quick = prepare_for_speed(copy.deepcopy(plain), config)
+    rows = {"plain float32": (plain, "no"), f"as fit, {_precision()}": (quick, _precision())}
+    yield HEADER
+    for batch in batches:
+        frames, sound = _inputs(batch, image_size, device)
+        masks = (frames[:, :, 0] > 1).to(torch.uint8)
+        labelled = torch.ones(batch, 5, dtype=torch.bool, device=device)
+        steps = {}
+        for name, (model, precision) in rows.items():
+            optimizer = _optimizer(config, model.parameters())
+            steps[name] = partial(_step, model, optimizer, precision, frames, sound, masks, labelled)
+        yield from _compared(steps, batch, calls)
+
+
+def _step(model, optimizer, precision, frames, sound, masks, labelled):
+    kind = {"no": None, "bf16": torch.bfloat16}[precision]
+    with torch.autocast(frames.device.type, kind, enabled=kind is not None):
+        out = model(frames, sound)
+    segmentation_loss(out.logits, masks, labelled).backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def loading(data, dataset="avss", image_size=224, batch=4, workers=4, clips=200):
+    """Yield the clips a second that the data set gives in training, read and augmented by `workers` processes."""
+    source = DATASETS[dataset](data, "train", image_size, training=True)
+    loader = torch.utils.data.DataLoader(source, batch, shuffle=True, collate_fn=collate, num_workers=workers)
+    seen, started = 0, None
+    for loaded in loader:
+        if started is None:  # the first batch pays for the start of the processes
+            started = time.perf_counter()
+            continue
+        seen += len(loaded.name)
+        if seen >= clips:
+            break
+    if not seen:
+        raise ValueError(f"{data} holds {len(source)} training clips; at least two batches of {batch} are needed")
+    rate = seen / (time.perf_counter() - started)
+    yield f"{rate:.1f} clips/s, {workers} processes, {os.cpu_count()} cores, {image_size} px"
+
+
+def main(arguments=None):
+    """`python -m pcma_lib.benchmark inference|training|loading ...` prints Markdown."""
+    parser = argparse.ArgumentParser(prog="python -m pcma_lib.benchmark", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, batches in (("inference", [1, 8]), ("training", [4, 16])):
+        measuring = commands.add_parser(name)
+        measuring.add_argument("--network", default="pcmanet", choices=sorted(NETWORKS))
+        measuring.add_argument("--backbone", default="resnet50")
+        measuring.add_argument("--batch", dest="batches", type=int, nargs="+", default=batches)
+        measuring.add_argument("--compile", action="store_true")
+    reading = commands.add_parser("loading")
+    reading.add_argument("--data", required=True)
+    reading.add_argument("--dataset", default="avss", choices=sorted(DATASETS))
+    reading.add_argument("--batch", type=int, default=4)
+    reading.add_argument("--workers", type=int, default=4)
+    for command in commands.choices.values():
+        command.add_argument("--image-size", type=int, default=224)
+    given = vars(parser.parse_args(arguments))
+    print(machine(), "\n")
+    run = {"inference": inference, "training": training, "loading": loading}[given.pop("command")]
+    try:
+        for line in run(**given):
+            print(line, flush=True)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+import pytest
+import torch
+
+from pcma_lib import AudioVisualModel, AVSBaseline, PCMANet
+from pcma_lib.benchmark import _calibrated, inference, loading, training
+from pcma_lib.fusion import resize
+from pcma_lib.inference import UpsampledCBR, fast
+from pcma_lib.visual import CBR
+
+
+def inputs(size, t=3):
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(2, t, 3, *size, generator=generator), torch.rand(2, t, 128, generator=generator)
+
+
+def network(kind=PCMANet, **options):
+    torch.manual_seed(0)
+    model = _calibrated(kind(options.pop("backbone", "resnet18"), 32, **options), 64)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("head") and parameter.shape[2:] == (1, 1):
+                parameter *= 300  # logits of a size at which a difference would show
+    return model
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"backbone": "resnet10t"},
+        {"backbone": "pvt_v2_b0"},
+        {"num_classes": 5},
+        {"without": ("qsca",)},
+        {"without": ("mask", "avga")},
+        {"as_released": True},
+        {"kind": AVSBaseline},
+    ],
+)
+def test_the_fast_copy_gives_the_same_finest_logits(options):
+    model, (frames, sound) = network(**options), inputs((64, 96))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    valid = torch.tensor([[True, True, False], [True, True, True]])
+    quick = fast(model)
+    with torch.no_grad():
+        for padding in (None, valid):
+            expected, found = (m(frames, sound, padding).logits[0] for m in (model, quick))
+            assert expected.std() > 0.01
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model.state_dict(), before, atol=0, rtol=0)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in quick.modules())
+
+
+def test_the_fast_demo_model_marks_what_the_model_marks():
+    model, frames = AudioVisualModel.demo(), inputs((96, 96), t=5)[0]
+    log_mel = torch.randn(2, 5, 1, 96, 64, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        expected, found = (m(frames, log_mel).logits[0] for m in (model, fast(model)))
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("small, large", [((7, 5), (14, 10)), ((3, 4), (7, 9)), ((6, 6), (6, 6)), ((1, 1), (4, 4))])
+def test_mixing_channels_before_growth_equals_growth_before_the_convolution(small, large):
+    torch.manual_seed(0)
+    cbr, features = CBR(6, 5).eval(), torch.randn(2, 6, *small)
+    cbr[1] = torch.nn.Identity()
+    with torch.no_grad():
+        torch.testing.assert_close(UpsampledCBR(cbr)(features, large), cbr(resize(features, large)), atol=1e-5, rtol=1e-4)
+
+
+def test_the_dense_path_of_qsca_equals_gather_and_scatter_in_values_and_gradients():
+    model, (frames, sound) = network(), inputs((64, 64))
+    gradients = []
+    for dense in (False, True):
+        for qsca in model.qsca:
+            qsca.dense = dense
+        model.zero_grad()
+        out = model(frames, sound)
+        assert 0 < out.masks[-1].mean() < 1
+        out.logits[0].square().mean().backward()
+        gradients.append([out.logits[0].detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-3)
+
+
+def test_the_compiled_path_is_one_graph():
+    model, (frames, sound) = network(), inputs((64, 64))
+    for qsca in model.qsca:
+        qsca.dense = True
+    compiled = torch.compile(model, fullgraph=True, backend="eager")  # a break in the graph raises
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(frames, sound).logits[0], model(frames, sound).logits[0])
+
+
+def test_the_benchmark_prints_a_table(demo):
+    lines = [*inference(backbone="resnet18", batches=(1,), image_size=64, calls=1)]
+    assert [line.count("|") for line in lines[1:3]] == [6, 6] and float(lines[-1].split()[-1]) < 1e-3
+    assert len([*training(backbone="resnet18", batches=(2,), image_size=64, calls=1)]) == 3
+    (line,) = loading(demo, batch=2, image_size=64, workers=0, clips=4)
+    assert float(line.split()[0]) > 0
