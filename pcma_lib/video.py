@@ -24,6 +24,7 @@ from .audio import SAMPLE_RATE
 from .checkpoints import write_atomically
 from .datasets import MEAN, STD, log_mel_of
 from .figures import MASK, overlay
+from .inference import fast
 from .model import AudioVisualModel
 
 FORMATS = "mov,mp4,matroska,webm"  # FFmpeg's names; no playlists, which lead to other files
@@ -279,7 +280,8 @@ def main(arguments=None):
     try:
         checkpoint = given.pop("checkpoint")
         model = AudioVisualModel.load(checkpoint) if checkpoint else AudioVisualModel.demo()
-        print(json.dumps(mark_video(model=model.to("cuda" if torch.cuda.is_available() else "cpu"), **given), indent=2))
+        model = fast(model.to("cuda" if torch.cuda.is_available() else "cpu"))
+        print(json.dumps(mark_video(model=model, **given), indent=2))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
