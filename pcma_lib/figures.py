@@ -147,6 +147,25 @@ def lines(panels, height=2.6):
     return figure
 
 
+def bars(values, title="", spread=0.0):
+    """Horizontal bars from top to bottom, the value beside each.
+
+    Args:
+        values: dict of label to a number from 0 to 1. spread: half length of the line across a bar's end, 0 for none.
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.28 * len(values) + 0.6), dpi=90)
+    axis.barh(list(values), list(values.values()), xerr=spread or None, color=SOUND, height=0.6)
+    for place, value in enumerate(values.values()):
+        axis.text(value + spread + 0.01, place, f"{value:.3f}", va="center", fontsize=7)
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 1))
+    axis.tick_params(labelsize=7)
+    axis.set_title(title, fontsize=9)
+    figure.tight_layout(pad=0.4)
+    plt.close(figure)
+    return figure
+
+
 def player(wave, label=""):
     """A sound [N] at 16 kHz as a small player that works on the web too."""
     buffer = io.BytesIO()

@@ -48,7 +48,8 @@ def run_rows(rows, output, parallel=1, **common):
     """Run notebook 08 once for each row; a row that fails does not stop the others, a finished one is not run again.
 
     Args:
-        rows: name of a row -> its papermill parameters of notebook 08. output: folder of the runs, a folder a row.
+        rows: name of a row -> its papermill parameters of notebook 08. output: folder of the runs, a folder a row:
+            the run itself in run/, the executed notebook and papermill.log beside it.
         parallel: rows at a time, which share the processor's cores. common: parameters of every row.
 
     Returns:
@@ -69,7 +70,7 @@ def run_rows(rows, output, parallel=1, **common):
 
 def _run_row(output, name, parameters, threads):
     folder = output / "".join(c if c.isalnum() or c in ".=" else "_" for c in name)
-    parameters = {**parameters, "output": str(folder), "resume": True}
+    parameters = {**parameters, "output": str(folder / "run"), "resume": True}
     shown = {k: v for k, v in parameters.items() if k not in ("output", "resume")}
     if _finished(folder, parameters):
         return _row(folder, shown)
@@ -94,7 +95,7 @@ def _finished(folder, parameters):
 
 
 def _row(folder, parameters):
-    measured = json.loads((folder / "metrics.json").read_text())
+    measured = json.loads((folder / "run" / "metrics.json").read_text())
     return {"parameters": parameters, **{k: measured[k] for k in ("test", "validation", "seconds")}}
 
 

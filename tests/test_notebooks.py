@@ -45,6 +45,9 @@ WRONG = {
     "masks_of": "def masks_of(seconds, fps): return int(seconds * fps)",
     "even": "def even(size): return size - size % 2",
     "samples_of": "def samples_of(k): return [k * 16000, k * 16000 + 15600]",
+    "lands": "def lands(k, c, n, C): return [c, k]",
+    "seeds_needed": "def seeds_needed(d, sd): return math.ceil(round(4 * (sd / d) ** 2, 9))",
+    "progressive": "def progressive(masks): return masks[-1] * masks[0].repeat_interleave(4, 0).repeat_interleave(4, 1)",
     "both_averages": "def both_averages(i, u): return [(i / u).mean(), (i / u).mean()]",
 }
 
@@ -135,7 +138,7 @@ def test_the_solution_is_right_and_a_plausible_wrong_one_is_found_out(path, name
 
 def test_every_notebook_of_the_series_has_three_exercises():
     lessons = [p for p in NOTEBOOKS if p.stem[:2] not in ("00", "08")]
-    assert len(lessons) == 10
+    assert len(lessons) == 11
     for path in lessons:
         assert sum(e[0] == path for e in EXERCISES) == 3, path.name
 

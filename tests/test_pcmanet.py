@@ -41,3 +41,34 @@ def test_a_foreign_checkpoint_is_refused_by_name():
 def test_sizes_that_do_not_divide_are_refused(size):
     with pytest.raises(ValueError, match="divisible by 32"):
         PCMANet("resnet18", channels=16, groups=4, heads=2)(torch.randn(1, 1, 3, *size), torch.randn(1, 1, 128))
+
+
+def test_what_is_left_out_is_gone_and_the_rest_computes():
+    frames, audio = torch.randn(1, 2, 3, 64, 64), torch.rand(1, 2, 128)
+    for part, gone in (("avga", "avga"), ("qsca", "qsca")):
+        model = PCMANet("resnet18", 16, groups=2, heads=2, without=(part,))
+        assert not any(name.startswith(gone) for name, _ in model.named_parameters())
+        out = model(frames, audio)
+        assert len(out.logits) == 4 and len(out.masks) == 3
+    model = PCMANet("resnet18", 16, groups=2, heads=2, without=("mask",))
+    assert all(m.eq(1).all() for m in model(frames, audio).masks)
+    with pytest.raises(ValueError, match="colour"):
+        PCMANet("resnet18", 16, without=("colour",))
+
+
+def test_without_a_mask_all_tokens_ask_on_the_masks_grid():
+    frames, audio = torch.randn(1, 2, 3, 64, 64), torch.rand(1, 2, 128)
+    torch.manual_seed(0)
+    model = PCMANet("resnet18", 16, groups=2, heads=2, without=("mask",)).eval()
+    sure = PCMANet("resnet18", 16, groups=2, heads=2, threshold=1 - 1e-9).eval()  # nothing is ever confident
+    sure.load_state_dict(model.state_dict())
+    torch.testing.assert_close(model(frames, audio).logits, sure(frames, audio).logits)
+
+
+def test_without_continuity_every_qsca_hears_the_first_sound():
+    heard = []
+    model = PCMANet("resnet18", 16, groups=2, heads=2, without=("continuity",)).eval()
+    for qsca in model.qsca:
+        qsca.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[1]))
+    model(torch.randn(1, 2, 3, 64, 64), torch.rand(1, 2, 128))
+    assert len(heard) == 4 and all(h.equal(heard[0]) for h in heard)
