@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -93,21 +94,23 @@ def write_clip(root: Path, uid: str, clip: Clip, label2idx: dict[str, int]) -> N
 def write_text(path: Path, text: str) -> None:
     """Writes a file beside its place and renames it."""
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8", newline="")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8", newline="")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_metadata(root: Path, rows: Iterable[dict]) -> None:
     """Writes `metadata.csv` from rows of uid, split, kind and licence; `a_obj` is read from each clip's `objects.json`."""
-    part = root / ".metadata.csv.part"
-    with part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            objects = json.loads((root / LABEL / row["uid"] / "objects.json").read_text(encoding="utf-8"))
-            fixed = {"vid": row["uid"], "s_min": 0, "s_max": SECONDS, "a_obj": sounding_classes(objects), "label": LABEL}
-            writer.writerow({**fixed, **row})
-    part.replace(root / "metadata.csv")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        objects = json.loads((root / LABEL / row["uid"] / "objects.json").read_text(encoding="utf-8"))
+        fixed = {"vid": row["uid"], "s_min": 0, "s_max": SECONDS, "a_obj": sounding_classes(objects), "label": LABEL}
+        writer.writerow({**fixed, **row})
+    write_text(root / "metadata.csv", text.getvalue())
 
 
 def prepare_root(root: Path, settings: dict, overwrite: bool) -> bool:
@@ -122,7 +125,11 @@ def prepare_root(root: Path, settings: dict, overwrite: bool) -> bool:
     if overwrite and done.exists():
         done.replace(part)
     if part.exists() or done.exists():
-        found = json.loads((done if done.exists() else part).read_text(encoding="utf-8"))
+        path = done if done.exists() else part
+        try:
+            found = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} does not hold the settings of a dataset ({error}); delete {root}") from None
         differing = [key for key in {**found, **settings} if found.get(key) != settings.get(key)]
         if differing and not overwrite:
             changes = "; ".join(f"{key} is {found.get(key)!r} there and {settings.get(key)!r} now" for key in differing)

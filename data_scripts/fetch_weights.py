@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from pcma_lib.audio import VGGish
-from pcma_lib.checkpoints import load_tensors, write_atomically
+from pcma_lib.checkpoints import load_tensors, make_folder, write_tensors
 from pcma_lib.config import resolve
 
 BLOCK = 1 << 20
@@ -100,7 +100,7 @@ def download(url: str, target: Path, sha256: str, attempts: int = 5, timeout: fl
     Raises:
         OSError: no connection, or it ended early each time; the part is kept. ValueError: another sha256; nothing is kept.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     part = target.with_name(target.name + ".part")
     resumed = part.is_file() and part.stat().st_size > 0
     for attempt in range(1, attempts + 1):
@@ -189,7 +189,7 @@ def store(path: Path, weights: Weights, folder: Path) -> Path:
     """Writes a verified download to `folder` as safetensors and returns that file."""
     state = {name: value.contiguous() for name, value in read_checked(path, weights).items()}
     target = folder / f"{weights.name}.safetensors"
-    write_atomically(target, lambda part: save_file(state, part))
+    write_tensors(target, lambda part: save_file(state, part))
     return target
 
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Protocol
 
@@ -184,7 +184,7 @@ def run(generator: Generator, options: argparse.Namespace, **extra_settings) -> 
     """`make_dataset` for the command line: says what was done, or what to do; returns the exit status."""
     try:
         made = make_dataset(generator, options, **extra_settings)
-    except ValueError as error:
+    except (ValueError, OSError, BrokenExecutor) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

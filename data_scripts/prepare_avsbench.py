@@ -40,7 +40,7 @@ from tqdm import tqdm
 from pcma_lib.audio import SAMPLE_RATE
 from pcma_lib.checkpoints import write_atomically
 from pcma_lib.datasets import AVSS, DATASETS
-from pcma_lib.files import open_image, read_mask
+from pcma_lib.files import open_image, read_mask, read_rows
 
 OUT = {"s4": "Single-source", "ms3": "Multi-sources", "avss": "AVSBench-semantic"}
 COUNTS = {
@@ -67,7 +67,7 @@ def build_index(dataset: str, root: Path) -> None:
     layout = DATASETS[dataset]
     path = root / layout.index_file
     columns = ("split", "category", "name") if dataset == "s4" else ("split", "name")  # an order only built ones have
-    if path.is_file() and not path.read_text(encoding="utf-8").startswith(",".join(columns)):
+    if path.is_file() and not path.read_bytes().startswith(",".join(columns).encode()):
         return
     if dataset == "avss":
         raise FileNotFoundError(f"no {path}: only the download's own metadata.csv tells the splits; give it as a source too")
@@ -179,11 +179,10 @@ class ClipFiles:
 def list_clips(dataset: str, root: Path, counts: bool) -> tuple[list[ClipFiles], list[str]]:
     """The clips of the index, with the paths that the data set will read, and what is wrong with the index."""
     index = root / DATASETS[dataset].index_file
-    with open(index, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(index, ("split",))
     if not rows:
         raise ValueError(f"{index} lists no clip")
-    data = DATASETS[dataset](root, rows[0].get("split"))
+    data = DATASETS[dataset](root, rows[0]["split"])
     clips, problems = [], []
     for row in rows:
         try:

@@ -106,6 +106,7 @@ def unpack(archive: Path, cache: Path, wanted: Collection[str]) -> Path:
             ValueError,
             subprocess.SubprocessError,
         ) as error:
+            shutil.rmtree(part)
             raise ValueError(f"{archive} cannot be unpacked ({error}); is it complete?\n{HOW_TO_GET_IT}") from error
         part.rename(folder)
     return folder

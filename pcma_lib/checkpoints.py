@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -9,21 +10,53 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+PART = ".part"  # end of the names of files being written
+
+
+def make_folder(path):
+    """Make a folder and those above it, unless they are there.
+
+    Raises:
+        NotADirectoryError: there is a file in its place or above it.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f"{path} can't be a folder: there is a file of this name, or of one above it") from None
+
 
 def write_atomically(path, write):
-    """Call `write(temporary_path)`, then rename to `path`: readers see the old file or the new one, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    """Call `write(temporary_path)`, then rename to `path`: readers see the old file or the new one, never a part.
+
+    Raises:
+        OSError: it can't be written; names `path`. What was there before is kept.
+    """
+    path, temporary = Path(path), None
+    make_folder(path.parent)
     try:
+        handle, temporary = tempfile.mkstemp(PART, f".{path.name}.", path.parent)
+        os.close(handle)
         write(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, temporary):
+            raise
+        raise OSError(error.errno, f"{error.strerror}; not written", str(path)) from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def write_tensors(path, write):
+    """`write_atomically` for torch's and safetensors' writers, whose errors of a full disk name neither it nor the file."""
+    try:
+        write_atomically(path, write)
+    except (RuntimeError, SafetensorError) as error:
+        free = shutil.disk_usage(Path(path).parent).free
+        raise OSError(f"{path} could not be written, {free} bytes are free ({error}); not written") from None
 
 
 def _umask():
@@ -67,7 +100,7 @@ def save_model(path, model, settings, metrics=None, half=False):
     if half:
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     metadata = {"settings": json.dumps(settings), "metrics": json.dumps(metrics or {})}
-    write_atomically(path, lambda p: save_file(state, p, metadata=metadata))
+    write_tensors(path, lambda p: save_file(state, p, metadata=metadata))
 
 
 def read_settings(path):
@@ -78,6 +111,9 @@ def read_settings(path):
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        return json.loads(metadata["settings"]), json.loads(metadata["metrics"])
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        settings, metrics = json.loads(metadata["settings"]), json.loads(metadata["metrics"])
+    except (SafetensorError, KeyError, ValueError, RecursionError, OSError) as error:
         raise ValueError(f"{path} is not a checkpoint of this project ({type(error).__name__}: {error})") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} is not a checkpoint of this project (its settings are {type(settings).__name__})")
+    return settings, metrics

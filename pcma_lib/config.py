@@ -1,8 +1,10 @@
 """Everything that a training run is told, and the settings that have names."""
 
 import dataclasses
+import math
 import subprocess
 import sys
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,13 +60,17 @@ class TrainConfig:
     save_every: int = 100  # steps between resume states
 
     def __post_init__(self):
-        self.stage_weights, self.without = tuple(self.stage_weights), tuple(self.without)
-        self.stages = None if self.stages is None else tuple(self.stages)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            expected = {"int": int, "float": (int, float), "bool": bool, "str": str}.get(_name(field.type))
-            if expected and (not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool)):
+            if isinstance(value, list):
+                value = tuple(value)
+                setattr(self, field.name, value)
+            if not any(_is(value, kind) for kind in typing.get_args(field.type) or (field.type,)):
                 raise ValueError(f"{field.name} must be {_name(field.type)}, got {value!r}")
+        for name, length, kind in (("stage_weights", 4, float), ("stages", 4, int), ("without", None, str)):
+            value = getattr(self, name) or ()
+            if not all(_is(item, kind) for item in value) or value and length not in (None, len(value)):
+                raise ValueError(f"{name} must hold {length or 'any number'} of {_name(kind)}, got {list(value)}")
         for name, allowed in {
             "dataset": ("s4", "ms3", "avss"),
             "network": ("pcmanet", "avs"),
@@ -74,9 +80,13 @@ class TrainConfig:
         }.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
-        for name in ("epochs", "batch_size", "accumulate", "evaluate_every", "save_every", "learning_rate", "image_size"):
-            if getattr(self, name) <= 0:
+        positive = ("epochs", "batch_size", "accumulate", "evaluate_every", "save_every", "learning_rate", "image_size")
+        for name in (*positive, "max_steps", "clip_gradients"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("workers", "pretrain", "warmup_steps", "weight_decay", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("negative_audio", "remix"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1, got {getattr(self, name)}")
@@ -109,6 +119,12 @@ class TrainConfig:
     def to_dict(self):
         settings = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+
+
+def _is(value, kind):
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def _name(annotation):

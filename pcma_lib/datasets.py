@@ -1,7 +1,5 @@
 """AVSBench's S4, MS3 and AVSS, and the composed data sets in the same layout (paper V-A)."""
 
-import csv
-import json
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +11,7 @@ from torch.utils.data import Dataset
 
 from .audio import LogMel
 from .controls import other_sound, remix
-from .files import inside, open_image, read_frame, read_mask, read_wave
+from .files import inside, open_image, read_frame, read_json, read_mask, read_rows, read_wave
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -97,7 +95,7 @@ class AVSBench(Dataset):
         sound: None, or a control of `controls.CONTROLS` applied to every clip.
 
     Raises:
-        FileNotFoundError: no index. ValueError: an empty split, an index without the columns needed.
+        FileNotFoundError: no index. ValueError: an empty split, an index that can't be read or lacks columns.
     """
 
     index_file = None
@@ -110,6 +108,8 @@ class AVSBench(Dataset):
     ):  # fmt: skip
         if semantic and not isinstance(self, AVSS):
             raise ValueError(f"{type(self).__name__} has no classes in its masks; semantic=True needs AVSS")
+        if image_size < 1:
+            raise ValueError(f"image_size must be positive, got {image_size}")
         self.root, self.split, self.image_size, self.training = Path(root), split, image_size, training
         self.semantic, self.seed, self.epoch = semantic, seed, 0
         self.negative_audio, self.remix, self.sound = negative_audio, remix, sound
@@ -122,14 +122,7 @@ class AVSBench(Dataset):
         path = self.root / self.index_file
         if not path.is_file():
             raise FileNotFoundError(f"no index {path}; make the data first (see the README) or give another folder")
-        with open(path, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            # MS3's own index calls the name of a clip video_id.
-            reader.fieldnames = [{"video_id": "name"}.get(c, c) for c in reader.fieldnames or ()]
-            missing = set(self.columns) - set(reader.fieldnames)
-            if missing:
-                raise ValueError(f"{path} lacks the columns {sorted(missing)}; found {reader.fieldnames}")
-            return list(reader)
+        return read_rows(path, self.columns, [("video_id", "name")])  # MS3's own index calls a clip's name video_id
 
     def set_epoch(self, epoch):
         self.epoch = epoch
@@ -235,6 +228,42 @@ def _existing(*candidates):
     return next((p for p in candidates if p.is_file()), candidates[0])
 
 
+def _read_classes(path):
+    classes = read_json(path)
+    numbers = classes.values() if isinstance(classes, dict) else ()
+    whole = all(type(n) is int for n in numbers) and 0 < len(numbers) <= 256
+    if not whole or sorted(numbers) != list(range(len(numbers))):
+        raise ValueError(f"{path} must map at most 256 class names to the numbers from 0, each once")
+    return classes
+
+
+def _read_objects(path, classes, seconds):
+    """The objects of a composed clip: a list of dicts, at least class, on_screen, and sounds, a switch a second."""
+
+    def fits(item):
+        if not isinstance(item, dict) or not isinstance(item.get("class"), str) or not classes.get(item["class"]):
+            return False
+        sounds = item.get("sounds")
+        switches = [item.get("on_screen"), *sounds] if isinstance(sounds, list) and len(sounds) == seconds else [None]
+        return all(isinstance(s, int) and s in (0, 1) for s in switches)
+
+    objects = read_json(path)
+    if not isinstance(objects, list) or not objects or not all(map(fits, objects)):
+        expected = f"class, one of label2idx.json, on_screen, 0 or 1, and sounds, {seconds} of 0 and 1"
+        raise ValueError(f"{path} must be a list of objects, each with {expected}")
+    return objects
+
+
+def _read_instances(path, size, count):
+    """Which object is the one seen, [H, W] uint8: 0, or 1 + object."""
+    instances = np.asarray(open_image(path))
+    if instances.dtype != np.uint8 or instances.shape != size:
+        raise ValueError(f"{path} must hold 8-bit numbers of objects at the frames' size {size[::-1]}")
+    if instances.max(initial=0) > count:
+        raise ValueError(f"{path} names object {instances.max()} of {count}")
+    return instances
+
+
 class S4(AVSBench):
     """Single source, 5 s. In training only the first frame is labelled (the paper's semi-supervised setting)."""
 
@@ -276,11 +305,7 @@ class AVSS(AVSBench):
 
     def __init__(self, root, split, image_size=224, **options):
         super().__init__(root, split, image_size, **options)
-        path = self.root / "label2idx.json"
-        try:
-            self.classes = json.loads(path.read_text())
-        except (OSError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} must map class names to numbers ({error})") from None
+        self.classes = _read_classes(self.root / "label2idx.json")
         if self.semantic:
             self.num_classes = len(self.classes)
 
@@ -310,11 +335,14 @@ class AVSS(AVSBench):
         raw = super()._read(index)
         folder = self._folder(self.rows[index])
         if (folder / "objects.json").is_file():
-            raw.objects = json.loads((folder / "objects.json").read_text())
-            raw.instances = np.stack(
-                [np.asarray(open_image(folder / "objects" / f"{k}.png")) for k in range(len(raw.frames))]
-            )
+            raw.objects = _read_objects(folder / "objects.json", self.classes, len(raw.frames))
+            size, count = raw.frames.shape[1:3], len(raw.objects)
+            paths = [folder / "objects" / f"{k}.png" for k in range(len(raw.frames))]
+            raw.instances = np.stack([_read_instances(path, size, count) for path in paths])
             raw.object_waves = read_wave(folder / "objects.wav", len(raw.frames), channels=True)
+            if len(raw.object_waves) != count:
+                found = f"{len(raw.object_waves)} channels, expected {count}, one for each object of objects.json"
+                raise ValueError(f"{folder / 'objects.wav'} has {found}")
         return raw
 
 

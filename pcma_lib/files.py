@@ -1,40 +1,94 @@
-"""Reading pictures, masks and sound from disk, with errors that name the file."""
+"""Reading pictures, masks, sound and tables from disk, with errors that name the file."""
 
+import csv
+import json
+from math import gcd
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
 import torchaudio
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from .audio import SAMPLE_RATE
+
+LARGEST_PICTURE = 2**26  # pixels
+LONGEST_FILTER = 2**27  # coefficients that bring a sound to 16 kHz: rate and 16000 over their divisor, multiplied
+LOUDEST = 100.0  # full scale is 1; beyond are whole numbers stored as floats, or damage
 
 
 def inside(root, *parts):
     """root/parts, refusing a name that would leave the data folder."""
     root = Path(root).resolve()
     path = root.joinpath(*map(str, parts))
+    if "\0" in str(path):
+        raise ValueError(f"{str(path)!r} is no file name; the index of {root} is not to be trusted")
     if not path.resolve().is_relative_to(root):
         raise ValueError(f"{Path(*map(str, parts))} lies outside the data folder {root}; the index is not to be trusted")
     return path
 
 
-def open_image(path):
+def read_json(path):
+    """What a JSON file holds.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: not JSON.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"missing {path}")
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not readable as JSON ({error})") from None
+
+
+def read_rows(path, columns, renamed=()):
+    """The rows of a CSV file that has these columns, as dicts.
+
+    Args:
+        renamed: pairs of a column's name in the file and the one to give it.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: not CSV in UTF-8, columns missing, or rows that are too short.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            reader.fieldnames = [dict(renamed).get(c, c) for c in reader.fieldnames or ()]
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not readable as CSV in UTF-8 ({error})") from None
+    if missing := set(columns) - set(reader.fieldnames):
+        raise ValueError(f"{path} lacks the columns {sorted(missing)}; found {reader.fieldnames}")
+    for number, row in enumerate(rows, 1):
+        if short := [c for c in columns if row[c] is None]:
+            raise ValueError(f"{path}: row {number} after the header ends before {', '.join(short)}")
+    return rows
+
+
+def open_image(path, mode=None):
+    """A PNG or JPEG, whatever its name ends in; brought to a Pillow mode, such as "RGB", if one is given.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: not readable, or too large.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"missing picture {path}")
     try:
-        image = Image.open(path)
-        image.load()
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a readable picture ({error})") from None
-    return image
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > LARGEST_PICTURE:
+                raise ValueError(f"{image.width} x {image.height} pixels, expected at most {LARGEST_PICTURE} in all")
+            image.load()
+            return image.convert(mode) if mode else image
+    except Exception as error:  # Pillow's readers raise many kinds
+        raise ValueError(f"{path} is not a readable picture, expected PNG or JPEG ({error})") from None
 
 
 def read_frame(path):
     """An RGB frame, uint8 [H, W, 3]."""
-    return np.asarray(open_image(path).convert("RGB"))
+    return np.asarray(open_image(path, "RGB"))
 
 
 def palette(classes):
@@ -58,7 +112,7 @@ def read_mask(path, classes=None):
     if classes is None and image.mode in ("1", "L", "I", "I;16"):
         grey = np.asarray(image).astype(np.int64)
         return (grey > (127 if grey.max(initial=0) > 1 else 0)).astype(np.uint8)
-    rgb = np.asarray(image.convert("RGB")).astype(np.int64)
+    rgb = read_frame(path).astype(np.int64)
     packed = rgb @ np.array([65536, 256, 1])
     if classes is None:
         return (packed > 0).astype(np.uint8)
@@ -79,17 +133,26 @@ def read_wave(path, seconds=None, channels=False):
     With `seconds`, the end is cut off, or up to one second that is missing is filled with silence.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: not readable, not finite, or more than a second too short.
+        FileNotFoundError: no such file. ValueError: not readable, not finite, far beyond full scale, at a rate that does not
+        fit 16 kHz, or more than a second too short.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"missing sound {path}")
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            frames = -1 if seconds is None else (seconds + 1) * rate  # the filter looks ahead by less than a second
+            samples = file.read(frames, dtype="float32", always_2d=True)
+    except Exception as error:  # soundfile's and NumPy's, for what a damaged header declares
         raise ValueError(f"{path} is not a readable sound ({error})") from None
     if not np.isfinite(samples).all():
         raise ValueError(f"{path} holds NaN or infinite samples")
+    if (loudest := np.abs(samples).max(initial=0)) > LOUDEST:
+        raise ValueError(f"{path} holds samples up to {loudest:.3g}, expected -1 to 1")
+    common = gcd(rate, SAMPLE_RATE)
+    if rate < 1000 or rate // common * (SAMPLE_RATE // common) > LONGEST_FILTER:
+        raise ValueError(f"{path} has the rate {rate} Hz, expected a usual one such as {SAMPLE_RATE}, 44100 or 48000 Hz")
     wave = torch.from_numpy(samples.T if channels else samples.mean(1))
     if rate != SAMPLE_RATE:
         wave = torchaudio.functional.resample(wave, rate, SAMPLE_RATE)

@@ -116,13 +116,16 @@ class AudioVisualModel(
             FileNotFoundError: no such file. ValueError: not such a file, or its parameters do not fit its settings.
         """
         settings, _ = read_settings(path)
-        name = settings.get("network", "pcmanet") if isinstance(settings, dict) else "pcmanet"
+        name = str(settings.get("network", "pcmanet"))
         known = {*inspect.signature(cls).parameters, *inspect.signature(NETWORKS.get(name, PCMANet)).parameters}
-        if not isinstance(settings, dict) or not set(settings) <= known:
-            raise ValueError(f"{path} has settings this version does not know: {sorted(set(settings) - known)}")
-        model = cls(**settings)
+        if unknown := set(settings) - known | set(settings) & {"pretrained", "options"}:
+            raise ValueError(f"{path} has settings this version does not know: {sorted(unknown)}")
+        state = load_tensors(path)
         try:
-            model.load_state_dict(load_tensors(path))
-        except RuntimeError as error:
+            with torch.device("meta"):  # shapes alone, before memory is taken for what a damaged file asks for
+                cls(**settings).load_state_dict(state, assign=True)
+            model = cls(**settings)
+            model.load_state_dict(state)
+        except Exception as error:
             raise ValueError(f"{Path(path)} does not fit its own settings: {error}") from None
         return model.eval()

@@ -5,7 +5,6 @@ python -m pcma_lib.publish results/avs docs/results/demo_avs --facts-only
 """
 
 import argparse
-import csv
 import json
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from .checkpoints import write_json
 from .config import TrainConfig
 from .evaluation import evaluate
+from .files import read_json, read_rows
 from .model import AudioVisualModel
 
 CURVE_POINTS = 120
@@ -40,7 +40,10 @@ def publish(run, target, facts_only=False):
     for name in ("best.safetensors", "config.json", "log.csv", "validation.csv"):
         if not (run / name).is_file():
             raise FileNotFoundError(f"{run} is not a finished run: {name} is missing")
-    config = TrainConfig(**json.loads((run / "config.json").read_text()))
+    try:
+        config = TrainConfig(**read_json(run / "config.json"))
+    except TypeError as error:
+        raise ValueError(f"{run / 'config.json'} does not hold the settings of a run ({error})") from None
     model = AudioVisualModel.load(run / "best.safetensors")
     if not facts_only:
         model.save(weights, half=True)
@@ -57,8 +60,11 @@ def publish(run, target, facts_only=False):
 
 
 def _rows(path):
-    with open(path, newline="") as file:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    rows = read_rows(path, ("step", "epoch"))
+    try:
+        return [{k: float(v) for k, v in row.items()} for row in rows]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} must hold nothing but numbers ({error})") from None
 
 
 def _thinned(rows, points):

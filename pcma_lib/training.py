@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
 from .audio import load_vggish
-from .checkpoints import write_atomically, write_json
+from .checkpoints import PART, make_folder, write_atomically, write_json, write_tensors
 from .config import TrainConfig, resolve
 from .datasets import DATASETS, collate
 from .evaluation import evaluate, table
@@ -25,6 +26,7 @@ from .model import AudioVisualModel
 from .pretraining import pretrain_ear, pretrain_eye
 from .qsca import QSCA
 
+STATE = ("config", "step", "best", "seconds", "model", "optimizer", "scheduler", "rng", "rows", "validations")
 KEPT = ("kept_3", "kept_2", "kept_1")  # M_3, M_2, M_1
 LOG_COLUMNS = ("step", "epoch", "loss", *KEPT, "learning_rate", "gradient_norm", "clips_per_second")
 
@@ -128,25 +130,39 @@ class Run:
         self.resume_path = self.folder / "resume.pt"
         self.rows, self.validations, self.pretraining = [], [], None
         if main:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
 
     def load(self):
         """The resume state, and the log cut back to it; None where there is nothing to go on from."""
+        if self.main:
+            for part in self.folder.glob(f".*{PART}"):  # of a run that was killed while it wrote
+                part.unlink()
         if not self.resume_path.is_file():
             return None
-        try:
+        with self.reading():
             state = torch.load(self.resume_path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise ValueError(
-                f"{self.resume_path} is not a readable resume state ({error}); delete it to start anew"
-            ) from None
+            kinds = (dict, int, dict | None, float, dict, dict, dict, torch.Tensor, list, list)
+            for key, kind in zip(STATE, kinds):
+                if not isinstance(state[key], kind):
+                    raise TypeError(f"{key} is {type(state[key]).__name__}")
         self.rows, self.validations = state["rows"], state["validations"]
         return state
+
+    @contextmanager
+    def reading(self):
+        """Turns what goes wrong with the contents of the resume state into an error that names it."""
+        try:
+            yield
+        except Exception as error:
+            found = f"{type(error).__name__}: {error}"
+            raise ValueError(
+                f"{self.resume_path} is not a readable resume state ({found}); delete it to start anew"
+            ) from None
 
     def save(self, state):
         if self.main:
             state = {**state, "rows": self.rows, "validations": self.validations}
-            write_atomically(self.resume_path, lambda p: torch.save(state, p))
+            write_tensors(self.resume_path, lambda p: torch.save(state, p))
             self.write_logs()
 
     def write_logs(self):
@@ -176,7 +192,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
 
     Raises:
         FileExistsError: output holds a run and resume is False. ValueError: resume with another configuration.
-        FloatingPointError: a loss that is not finite; names the step, its clips and the last good state.
+        FloatingPointError: a loss or weights that are not finite; names the step, its clips and the last good state.
     """
     accelerator = Accelerator(
         mixed_precision=_precision() if config.mixed_precision == "auto" else config.mixed_precision,
@@ -187,7 +203,8 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     state = run.load() if resume else None
     if not resume and run.resume_path.is_file():
         raise FileExistsError(f"{run.folder} already holds a run; give resume=True or another folder")
-    changed = state and _changed(state["config"], config.to_dict())
+    with run.reading():
+        changed = state and _changed(state["config"], config.to_dict())
     if changed:
         raise ValueError(f"{run.folder} was started with other settings ({', '.join(changed)}); use another folder")
     set_seed(config.seed)
@@ -210,11 +227,12 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: _share_of_rate(config, s, total))
     step, best, seconds = 0, None, 0.0
     if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
+        with run.reading():
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            scheduler.load_state_dict(state["scheduler"])
+            torch.set_rng_state(state["rng"])
         step, best, seconds = state["step"], state["best"], state["seconds"]
-        torch.set_rng_state(state["rng"])
     model = prepare_for_speed(model, config)
     model, optimizer = accelerator.prepare(model, optimizer)
     plain = accelerator.unwrap_model(model)
@@ -251,6 +269,10 @@ def fit(config, output, resume=False, progress=True, after_step=None):
             best = result
             _save(plain, run.folder / "best", result)
 
+    def stop(what, step, names):
+        good = run.resume_path if run.resume_path.is_file() else "none"
+        raise FloatingPointError(f"{what} at step {step}, clips {', '.join(names)}; the last good state is {good}")
+
     started = time.perf_counter()
     bar = tqdm(total=total, initial=step, desc="training", disable=not (progress and main), mininterval=1.0)
     while step < total:
@@ -268,10 +290,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
                 out = model(batch.frames, batch.log_mel, batch.valid)
             loss = segmentation_loss(out.logits, batch.masks, batch.labelled, config.stage_weights)
             if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"the loss is {loss.item()} at step {step + 1}, clips {', '.join(batch.name)}; "
-                    f"the last good state is {run.resume_path if run.resume_path.is_file() else 'none'}"
-                )
+                stop(f"the loss is {loss.item()}", step + 1, batch.name)
             accelerator.backward(loss / config.accumulate)
             kept = [m.mean() for m in out.masks] or [loss.new_tensor(math.nan)] * len(KEPT)  # AVS has no masks
             parts.append(torch.stack([loss.detach(), *kept]))
@@ -296,10 +315,13 @@ def fit(config, output, resume=False, progress=True, after_step=None):
             bar.update(1)
             bar.set_postfix(loss=f"{row['loss']:.2f}", kept=f"{row['kept_1']:.0%}", refresh=False)
             finished = step == total or step % steps_per_epoch == 0
+            saving = finished or step % config.save_every == 0
+            if saving and not all(p.isfinite().all() for p in plain.parameters()):
+                stop("weights are not finite", step, batch.name)
             if finished and (step == total or (step // steps_per_epoch) % config.evaluate_every == 0):
                 validate()
                 model.train()
-            if finished or step % config.save_every == 0:
+            if saving:
                 save_state()
             if after_step:
                 after_step(row)
