@@ -73,13 +73,18 @@ def _thinned(rows, points):
     return [{k: round(float(np.mean([rows[i][k] for i in piece])), 5) for k in rows[0]} for piece in pieces]
 
 
-if __name__ == "__main__":
+def main(arguments=None):
+    """`python -m pcma_lib.publish RUN TARGET`: prints what the test split gives, as JSON."""
     parser = argparse.ArgumentParser(prog="python -m pcma_lib.publish", description=__doc__.splitlines()[0])
     parser.add_argument("run")
     parser.add_argument("target")
     parser.add_argument("--facts-only", action="store_true", help="write the JSON alone")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     try:
         print(json.dumps(publish(given.run, given.target, given.facts_only)["test"], indent=2))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

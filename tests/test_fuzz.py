@@ -1,6 +1,6 @@
 """Damaged and random files: each is read with the right shapes, types and ranges, or refused by an error that names it.
 
-PCMA_FUZZ_SECONDS=300 python -m pytest tests/test_fuzz.py -s    new examples, five minutes a reader, instead of a few fixed ones
+PCMA_FUZZ_SECONDS=300 python -m pytest tests/test_fuzz.py -s    not a few fixed examples, but new ones, five minutes a reader
 """
 
 import dataclasses
