@@ -32,7 +32,7 @@ def publish(run, target, facts_only=False):
         dict, what TARGET.json holds.
 
     Raises:
-        FileNotFoundError: no finished run there, or its data are gone.
+        FileNotFoundError: no finished run there, or its data are gone. ValueError: a file of it that can't be read.
     """
     from .training import open_dataset
 
@@ -44,6 +44,7 @@ def publish(run, target, facts_only=False):
         config = TrainConfig(**read_json(run / "config.json"))
     except TypeError as error:
         raise ValueError(f"{run / 'config.json'} does not hold the settings of a run ({error})") from None
+    validations, log = (_rows(run / name) for name in ("validation.csv", "log.csv"))
     model = AudioVisualModel.load(run / "best.safetensors")
     if not facts_only:
         model.save(weights, half=True)
@@ -52,8 +53,8 @@ def publish(run, target, facts_only=False):
     facts = {
         "config": config.to_dict(),
         "test": measured,
-        "validation": _rows(run / "validation.csv"),
-        "log": _thinned(_rows(run / "log.csv"), CURVE_POINTS),
+        "validation": validations,
+        "log": _thinned(log, CURVE_POINTS),
     }
     write_json(weights.with_suffix(".json"), facts)
     return facts

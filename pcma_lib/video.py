@@ -95,9 +95,7 @@ def clips(source, image_size=96, fps=None, seconds=5):
     """
     if not 32 <= image_size == image_size // 32 * 32 or not 1 <= seconds == int(seconds):
         raise ValueError(f"expected image_size divisible by 32 and whole seconds from 1, got {image_size} and {seconds}")
-    if fps is not None and not 0.01 <= fps <= 240:
-        raise ValueError(f"fps must be None or 0.01 to 240 masks a second, got {fps}")
-    rate = Fraction(fps or 1).limit_denominator(1001)
+    rate = _rate(fps)
     stride = max(1, round(rate))
     pictures, blocks = _sampled(source, image_size, rate), _sound(source, SAMPLE_RATE)
     wave, begin, silence = np.zeros(WINDOW, np.float32), -WINDOW, np.zeros((1, SAMPLE_RATE), np.float32)
@@ -115,6 +113,12 @@ def clips(source, image_size=96, fps=None, seconds=5):
             frames = torch.from_numpy(np.stack(small[phase::stride])).permute(0, 3, 1, 2).float() / 255
             heard = np.stack([wave[s - begin :][:WINDOW] for s in starts[phase::stride]]) if fps else wave[: stop - begin]
             yield (frames - MEAN) / STD, heard, times[phase::stride]
+
+
+def _rate(fps):
+    if fps is not None and not 0.01 <= fps <= 240:
+        raise ValueError(f"fps must be None or 0.01 to 240 masks a second, got {fps}")
+    return Fraction(fps or 1).limit_denominator(1001)
 
 
 @contextmanager
@@ -188,7 +192,7 @@ def _sound(path, rate):
 def _masks(source, model, image_size, fps, seconds):
     """For every interval in order its end in seconds and the logits [S, S] of sounding, computed as they are asked for."""
     device = next((p.device for p in model.parameters()), "cpu")
-    ready, wanted, rate = {}, 0, Fraction(fps or 1).limit_denominator(1001)
+    ready, wanted, rate = {}, 0, _rate(fps)
     for frames, wave, times in clips(source, image_size, fps, seconds):
         log_mel = torch.cat([log_mel_of(w, 1) for w in wave]) if fps else log_mel_of(wave, len(frames))
         logits = model(frames[None].to(device), log_mel[None].to(device)).logits[0][0].float().cpu()

@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_video import make as make_video
+from tests_layouts import write_object_layout
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "data_scripts"))
@@ -237,7 +238,7 @@ TABLE = [
     # name, what is handed in, the command, what its message says, bytes that a file can have
     ("an empty picture", put(FRAME), evaluate(), ["1.jpg", "PNG or JPEG"]),
     ("a text named .png", put(MASK, b"mask"), evaluate(), ["1.png", "PNG or JPEG"]),
-    ("PostScript named .jpg", put(FRAME, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), evaluate(), ["1.jpg", "PNG"]),
+    ("PostScript named .jpg", put(FRAME, b"%!PS-Adobe-3.0\n%%BoundingBox: 0 0 9 9\n"), evaluate(), ["1.jpg", "PNG"]),
     ("a picture of 60000 x 60000", put(MASK, png(60000, 60000)), evaluate(), ["1.png", "pixels"]),
     ("a picture of 8192 x 8193", put(MASK, png(8192, 8193)), evaluate(), ["1.png", "8192 x 8193", "at most"]),
     ("a text that unpacks to 64 MB", put(MASK, png(9, 9, (b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 2**26)))), evaluate(),
@@ -315,7 +316,9 @@ TABLE = [
     ("no masks a second", VIDEO, mark("--fps", "nan"), ["fps", "nan"]),
     ("a size for videos of 100", VIDEO, mark("--image-size", "100"), ["divisible by 32", "100"]),
     ("a disk too full for a video", VIDEO, mark(), ["out.mp4"], 3000),
-    ("a file as the folder of a download", put("new"), (S4[0], [*S4[1], "--source", "data", "--out", "new"]), ["new"]),
+    ("a file as the folder of a download",
+     both(put("new"), lambda h: write_object_layout(h / "s4", "s4_data", True, "{name}_{k}.png")),
+     (S4[0], [*S4[1], "--source", "s4", "--out", "new"]), ["new", "folder", "file"]),
     ("an empty archive", put("a.zip"), (S4[0], [*S4[1], "--source", "a.zip", "--out", "new"]), ["a.zip", "download it"]),
     ("a text named .tar.gz", put("a.tar.gz", b"x"), (S4[0], [*S4[1], "--source", "a.tar.gz", "--out", "new"]), ["a.tar.gz"]),
     ("stamps that leave the folder", evil_stamps, stamps("--list", "list.csv"), ["lacks 12 of 12 files", "a/a.png"]),

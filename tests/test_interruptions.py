@@ -1,4 +1,4 @@
-"""Runs that are killed, that run out of disk, and whose numbers run away: what is on disk stays good, and they go on from it."""
+"""Runs that are killed, run out of disk, or whose numbers run away: what is on disk stays good, and they go on from it."""
 
 import csv
 import multiprocessing
@@ -14,8 +14,8 @@ from pcma_lib.checkpoints import PART, load_tensors
 from pcma_lib.config import TrainConfig
 from pcma_lib.training import fit
 
-KILLS = 20
-SETTINGS = {"epochs": 2, "save_every": 1, "mixed_precision": "no"}
+KILLS, STEPS = 20, 120
+SETTINGS = {"epochs": 2, "save_every": 1, "pretrain": 0, "mixed_precision": "no"}
 
 
 def config(data, **changes):
@@ -58,7 +58,7 @@ def whole(demo, tmp_path_factory):
 @pytest.mark.slow
 def test_a_run_killed_at_twenty_moments_ends_as_one_never_interrupted(demo, tmp_path):
     """Every fifth kill falls at a time since the start of the process, the others at one since its first step."""
-    settings = config(demo, epochs=30, save_every=2, evaluate_every=2).to_dict()
+    settings = config(demo, epochs=STEPS // 3, save_every=2, evaluate_every=2, pretrain=1).to_dict()
     context, draw = multiprocessing.get_context("forkserver"), random.Random(0)
     context.set_forkserver_preload(["pcma_lib.training"])
 
@@ -72,8 +72,8 @@ def test_a_run_killed_at_twenty_moments_ends_as_one_never_interrupted(demo, tmp_
         time.sleep(0.01)
     until_first = time.monotonic() - began
     process.join()
-    per_step = (time.monotonic() - began - until_first) / 89
-    assert process.exitcode == 0 and steps_in(tmp_path / "whole.txt") == list(range(1, 91))
+    per_step = (time.monotonic() - began - until_first) / (STEPS - 1)
+    assert process.exitcode == 0 and steps_in(tmp_path / "whole.txt") == list(range(1, STEPS + 1))
 
     report, writing = tmp_path / "killed.txt", 0
     for kill in range(KILLS):
@@ -82,7 +82,7 @@ def test_a_run_killed_at_twenty_moments_ends_as_one_never_interrupted(demo, tmp_
         if kill % 5:
             while len(steps_in(report)) == len(before) and process.is_alive():
                 time.sleep(0.005)
-            delay = draw.uniform(0, 5 * per_step)
+            delay = draw.uniform(0, 3 * per_step)
         else:
             delay = draw.uniform(0, until_first)
         time.sleep(delay)
@@ -97,7 +97,7 @@ def test_a_run_killed_at_twenty_moments_ends_as_one_never_interrupted(demo, tmp_
     process, _ = start("killed")
     process.join()
     print(f"{KILLS} kills, {writing} of them in the middle of a file; {per_step:.2f} s a step")
-    assert process.exitcode == 0 and steps_in(report)[-1] == 90 and not leftovers(tmp_path / "killed")
+    assert process.exitcode == 0 and steps_in(report)[-1] == STEPS and not leftovers(tmp_path / "killed")
     for name in ("last.safetensors", "best.safetensors"):
         assert same_weights(tmp_path / "whole" / name, tmp_path / "killed" / name), name
     for name in ("log.csv", "validation.csv"):
