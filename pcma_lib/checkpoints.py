@@ -56,7 +56,7 @@ def write_tensors(path, write):
         write_atomically(path, write)
     except (RuntimeError, SafetensorError) as error:
         free = shutil.disk_usage(Path(path).parent).free
-        raise OSError(f"{path} could not be written, {free} bytes are free ({error}); what was there before is kept") from None
+        raise OSError(f"{path} could not be written, {free} bytes are free ({error}); the old one is kept") from None
 
 
 def _umask():
