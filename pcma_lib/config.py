@@ -96,7 +96,7 @@ class TrainConfig:
             raise ValueError(f"batch_size ({self.batch_size}) must be divisible by accumulate ({self.accumulate})")
 
     @classmethod
-    def preset(cls, name, **changes):
+    def preset(cls, name, /, **changes):
         """A named setting with changes; a change of None is ignored, so that a notebook can leave it open.
 
         Raises:

@@ -154,7 +154,7 @@ def read_wave(path, seconds=None, channels=False):
     if rate < 1000 or rate // common * (SAMPLE_RATE // common) > LONGEST_FILTER:
         raise ValueError(f"{path} has the rate {rate} Hz, expected a usual one such as {SAMPLE_RATE}, 44100 or 48000 Hz")
     wave = torch.from_numpy(samples.T if channels else samples.mean(1))
-    if rate != SAMPLE_RATE:
+    if rate != SAMPLE_RATE and wave.numel():
         wave = torchaudio.functional.resample(wave, rate, SAMPLE_RATE)
     if seconds is not None:
         wanted = seconds * SAMPLE_RATE

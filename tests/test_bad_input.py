@@ -247,6 +247,7 @@ TABLE = [
     ("an empty sound", put(f"data/v1m/{UID}/audio.wav"), evaluate(), ["audio.wav", "not a readable sound"]),
     ("a picture named .wav", put(f"data/v1m/{UID}/audio.wav", png(9, 9)), evaluate(), ["audio.wav", "not a readable sound"]),
     ("a sound of no samples", sound(np.zeros(0)), evaluate(), ["audio.wav", "0.00 s", "5 s"]),
+    ("a sound of no samples at 44.1 kHz", sound(np.zeros(0), 44100), evaluate(), ["audio.wav", "0.00 s", "5 s"]),
     ("a sound of a million hours", clip(flac_of_a_million_hours), evaluate(), ["audio.wav"]),
     ("a rate that is prime", sound(np.zeros(5 * 44099), 44099), evaluate(), ["audio.wav", "44099 Hz", "44100"]),
     ("whole numbers as floats", sound(np.full(80000, 20000.0)), evaluate(), ["audio.wav", "2e+04", "-1 to 1"]),
@@ -306,6 +307,7 @@ TABLE = [
             ("workers", "-1", "negative"), ("seed", "-1", "negative"), ("clip_gradients", "0", "positive"),
             ("backbone", "resnet", "timm"), ("heads", "3", "32"), ("groups", "5", "32"), ("threshold", "2", "0.5"),
             ("vggish_weights", "nowhere.pth", "fetch_weights"), ("cache", "yes", "bool"), ("epochs", "", "int"),
+            ("name", "1", "no name"),
         ]
     ],
     ("a run of no settings", finished_run("config.json", b"{}x"), PUBLISH, ["config.json", "JSON"]),
