@@ -37,6 +37,16 @@ class Clip:
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         return Clip(**{k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in moved.items()})
 
+    def lengthened(self, seconds):
+        """A batch filled up with zeros to so many seconds, flagged like those of `collate`."""
+        more = seconds - self.valid.shape[1]
+        if not more:
+            return self
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Clip(
+            **{k: F.pad(v, [0, 0] * (v.ndim - 2) + [0, more]) if torch.is_tensor(v) else v for k, v in values.items()}
+        )
+
 
 def collate(clips):
     """Stack clips; shorter ones are padded with zeros and flagged in `valid` and `labelled`."""

@@ -40,6 +40,8 @@ def segmentation_loss(logits, target, labelled, weights=(1.0, 1.0, 1.0, 1.0)):
         target: [B, T, H, W] whole numbers: 0/1, or the class for K > 1.
         labelled: [B, T] bool.
         weights: lambda_i, one a stage.
+
+    Returns a scalar, a mean over the labelled frames; 0 where there are none.
     """
     truth = target[labelled]
     total = logits[0].new_zeros(())
@@ -47,6 +49,6 @@ def segmentation_loss(logits, target, labelled, weights=(1.0, 1.0, 1.0, 1.0)):
         predicted = stage[labelled].float()
         if predicted.shape[1] == 1:
             total = total + weight * bce_iou_loss(predicted, (truth > 0).unsqueeze(1).float())
-        elif len(truth):
-            total = total + weight * F.cross_entropy(predicted, truth.long())
+        else:
+            total = total + weight * (F.cross_entropy(predicted, truth.long()) if len(truth) else predicted.sum())
     return total

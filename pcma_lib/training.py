@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
@@ -24,6 +24,7 @@ from .evaluation import evaluate, table
 from .losses import segmentation_loss
 from .model import AudioVisualModel
 from .pretraining import pretrain_ear, pretrain_eye
+from .processes import share_batch_norm
 from .qsca import QSCA
 
 STATE = ("config", "step", "best", "seconds", "model", "optimizer", "scheduler", "rng", "rows", "validations")
@@ -179,22 +180,23 @@ def _write_csv(path, rows):
 
 
 def fit(config, output, resume=False, progress=True, after_step=None):
-    """Train, validate, keep the best.
+    """Train, validate, keep the best. Started in several processes, they share every step and all end with the same model.
 
     Args:
         config: a `TrainConfig`. output: folder for log.csv, validation.csv, tensorboard/, best.safetensors,
-            last.safetensors, their .json, config.json and resume.pt.
+            last.safetensors, their .json, config.json, result.json and resume.pt.
         resume: True goes on from resume.pt where there is one, with the same result as a run never interrupted.
         progress: show a bar. after_step: called with the step's row of log.csv.
 
     Returns:
-        dict: "best" and "last" (validation measures), "best_checkpoint", "seconds", "steps".
+        dict, also in result.json: "best" and "last" (validation measures), "best_checkpoint", "seconds", "steps".
 
     Raises:
         FileExistsError: output holds a run and resume is False. ValueError: resume with another configuration.
         FloatingPointError: a loss or weights that are not finite; names the step, its clips and the last good state.
     """
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # else several processes without a GPU would not know of each other
         mixed_precision=_precision() if config.mixed_precision == "auto" else config.mixed_precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
@@ -207,6 +209,9 @@ def fit(config, output, resume=False, progress=True, after_step=None):
         changed = state and _changed(state["config"], config.to_dict())
     if changed:
         raise ValueError(f"{run.folder} was started with other settings ({', '.join(changed)}); use another folder")
+    steps_done = accelerator.gather(torch.tensor([state["step"] if state else 0], device=accelerator.device)).tolist()
+    if len(set(steps_done)) > 1:
+        raise ValueError(f"the processes see different states of {run.folder}; all nodes must see the same folder")
     set_seed(config.seed)
     train = open_dataset(config, "train", training=True, negative_audio=config.negative_audio, remix=config.remix)
     val = open_dataset(config, "val")
@@ -233,6 +238,8 @@ def fit(config, output, resume=False, progress=True, after_step=None):
             scheduler.load_state_dict(state["scheduler"])
             torch.set_rng_state(state["rng"])
         step, best, seconds = state["step"], state["best"], state["seconds"]
+    if world > 1:
+        model = share_batch_norm(model, accelerator.device)
     model = prepare_for_speed(model, config)
     model, optimizer = accelerator.prepare(model, optimizer)
     plain = accelerator.unwrap_model(model)
@@ -283,31 +290,33 @@ def fit(config, output, resume=False, progress=True, after_step=None):
         model.train()
         if not config.train_audio:
             plain.vggish.eval()
-        parts, lap = [], time.perf_counter()
-        for part, batch in enumerate(loader, 1):
-            batch = batch.to(accelerator.device)
-            with accelerator.autocast():
-                out = model(batch.frames, batch.log_mel, batch.valid)
-            loss = segmentation_loss(out.logits, batch.masks, batch.labelled, config.stage_weights)
-            if not torch.isfinite(loss):
-                stop(f"the loss is {loss.item()}", step + 1, batch.name)
-            accelerator.backward(loss / config.accumulate)
-            kept = [m.mean() for m in out.masks] or [loss.new_tensor(math.nan)] * len(KEPT)  # AVS has no masks
-            parts.append(torch.stack([loss.detach(), *kept]))
-            if part % config.accumulate:
-                continue
+        lap = time.perf_counter()
+        for parts in zip(*[iter(loader)] * config.accumulate):
+            parts, shares = _weighed(parts, accelerator)
+            measured = []
+            for batch, (of_labelled, of_valid) in zip(parts, shares):
+                batch = batch.to(accelerator.device)
+                with accelerator.autocast():
+                    out = model(batch.frames, batch.log_mel, batch.valid)
+                loss = segmentation_loss(out.logits, batch.masks, batch.labelled, config.stage_weights) * of_labelled
+                if not torch.isfinite(loss):
+                    stop(f"the loss is {loss.item()}", step + 1, batch.name)
+                accelerator.backward(loss / config.accumulate)
+                kept = [m[batch.valid].mean() * of_valid for m in out.masks]
+                kept = kept or [loss.new_tensor(math.nan)] * len(KEPT)  # AVS has no masks
+                measured.append(torch.stack([loss.detach(), *kept]))
             norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_gradients or math.inf)
             rate = scheduler.get_last_lr()[0]
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
-            means = accelerator.reduce(torch.stack(parts).mean(0), "mean").tolist()
+            means = accelerator.reduce(torch.stack(measured).mean(0), "mean").tolist()
             now = time.perf_counter()
             row = dict(
                 zip(LOG_COLUMNS, (step, step / steps_per_epoch, *means, rate, float(norm), config.batch_size / (now - lap)))
             )
-            parts, lap = [], now
+            lap = now
             run.rows.append(row)
             if main:
                 for key in ("loss", *KEPT, "learning_rate", "gradient_norm"):
@@ -332,9 +341,22 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     if main:
         run.write_logs()
         board.close()
-    accelerator.wait_for_everyone()
     result = {"best": best, "last": run.validations[-1] if run.validations else None, "steps": step, "seconds": seconds}
-    return {**result, "best_checkpoint": str(run.folder / "best.safetensors")}
+    result["best_checkpoint"] = str(run.folder / "best.safetensors")
+    if main:
+        write_json(run.folder / "result.json", result)
+    accelerator.wait_for_everyone()
+    return result
+
+
+def _weighed(parts, accelerator):
+    """The parts of a step, all as long as the longest of any process, and what the means over each one's labelled and
+    over its valid frames count in the step, [parts, 2]; 1 where all parts have as many."""
+    counts = [[p.labelled.sum(), p.valid.sum(), p.valid.shape[1]] for p in parts]
+    counts = torch.tensor(counts, dtype=torch.float32, device=accelerator.device)
+    of_all = accelerator.gather(counts)
+    shares = counts[:, :2] / of_all[:, :2].mean(0).clamp(min=1 / len(of_all))
+    return [p.lengthened(int(of_all[:, 2].max())) for p in parts], shares
 
 
 def _save(model, stem, metrics):
@@ -362,7 +384,8 @@ def main(arguments=None):
         if given.command == "fit":
             changes = dict(item.partition("=")[::2] for item in given.set)
             changes = {k: _literal(v) for k, v in changes.items()}
-            print(json.dumps(fit(TrainConfig.preset(given.preset, **changes), given.output, given.resume), indent=2))
+            result = fit(TrainConfig.preset(given.preset, **changes), given.output, given.resume)
+            PartialState().print(json.dumps(result, indent=2))
         else:
             model = AudioVisualModel.load(given.checkpoint)
             semantic = model.settings.get("num_classes", 1) > 1
