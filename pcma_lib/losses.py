@@ -1,5 +1,6 @@
 """Supervision (paper IV, eqs. 8 to 11)."""
 
+import torch
 import torch.nn.functional as F
 
 
@@ -46,7 +47,7 @@ def segmentation_loss(logits, target, labelled, weights=(1.0, 1.0, 1.0, 1.0)):
     truth = target[labelled]
     total = logits[0].new_zeros(())
     for weight, stage in zip(weights, logits):
-        predicted = stage[labelled].float()
+        predicted = stage[labelled].to(torch.promote_types(stage.dtype, torch.float32))
         if predicted.shape[1] == 1:
             total = total + weight * bce_iou_loss(predicted, (truth > 0).unsqueeze(1).float())
         else:

@@ -353,10 +353,10 @@ def _weighed(parts, accelerator):
     """The parts of a step, all as long as the longest of any process, and what the means over each one's labelled and
     over its valid frames count in the step, [parts, 2]; 1 where all parts have as many."""
     counts = [[p.labelled.sum(), p.valid.sum(), p.valid.shape[1]] for p in parts]
-    counts = torch.tensor(counts, dtype=torch.float32, device=accelerator.device)
-    of_all = accelerator.gather(counts)
-    shares = counts[:, :2] / of_all[:, :2].mean(0).clamp(min=1 / len(of_all))
-    return [p.lengthened(int(of_all[:, 2].max())) for p in parts], shares
+    counts = torch.tensor(counts)
+    of_all = accelerator.gather(counts.to(accelerator.device)).cpu()
+    shares = counts[:, :2] / of_all[:, :2].double().mean(0).clamp(min=1 / len(of_all))
+    return [p.lengthened(int(of_all[:, 2].max())) for p in parts], shares.tolist()
 
 
 def _save(model, stem, metrics):
