@@ -14,7 +14,7 @@ from PIL import Image
 from .audio import SAMPLE_RATE
 
 LARGEST_PICTURE = 2**26  # pixels
-LONGEST_FILTER = 2**27  # coefficients that bring a sound to 16 kHz: rate and 16000 over their divisor, multiplied
+LONGEST_FILTER = 2**25  # coefficients that bring a sound to 16 kHz: rate and 16000 over their divisor, multiplied
 LOUDEST = 100.0  # full scale is 1; beyond are whole numbers stored as floats, or damage
 
 
