@@ -279,7 +279,7 @@ def test_a_killed_worker_ends_the_job_and_two_processes_or_one_go_on_to_the_same
     shutil.copytree(tmp_path / "two", tmp_path / "one")
     for processes, name in ((1, "one"), (2, "two")):
         run(*in_double(mixed, tmp_path / name, "--resume", **changes), processes=processes)
-        assert_same_run(tmp_path / "whole", tmp_path / name, 1e-4)
+        assert_same_run(tmp_path / "whole", tmp_path / name, 1e-5)
 
 
 @pytest.mark.slow
@@ -296,6 +296,16 @@ def test_two_nodes_train_like_one_process_pretraining_included(demo, tmp_path):
     one, two = (rows(tmp_path / name / "log.csv") for name in ("one", "two"))
     assert two[0]["loss"] == pytest.approx(one[0]["loss"], rel=1e-6)
     assert [r["loss"] for r in two] == pytest.approx([r["loss"] for r in one], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_notebook_08_trains_in_two_processes(tmp_path):
+    command = [sys.executable, "-m", "papermill", "notebooks/08_training.ipynb", str(tmp_path / "out.ipynb")]
+    process = started(*command, "-p", "processes", "2", "-p", "output", str(tmp_path / "run"), env=os.environ)
+    _, errors = process.communicate(timeout=300)
+    assert not process.returncode, errors[-3000:]
+    assert "Launching training on 2" in (tmp_path / "out.ipynb").read_text()
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["validation"]["clips"] == 6
 
 
 if __name__ == "__main__":
