@@ -154,7 +154,7 @@ def resume(change):
     """A resume state of this very run with something changed."""
 
     def write(here):
-        config = TrainConfig.preset("quick", data=str(here / "data"))
+        config = TrainConfig.preset("quick", data=str(here / "data"), mixed_precision="no")
         state = {"config": config.to_dict(), "step": 1, "best": None, "seconds": 0.0, "rows": [], "validations": []}
         state |= {"optimizer": {}, "scheduler": {}, "rng": torch.get_rng_state(), "model": load_file("model.safetensors")}
         (here / "run").mkdir()
@@ -211,8 +211,9 @@ def evaluate(*more):
     return training.main, ["evaluate", "--checkpoint", "model.safetensors", "--data", "data", "--image-size", "64", *more]
 
 
-def fit(*more, output="run"):
-    return training.main, ["fit", "--preset", "quick", "--output", output, "--set", "data={here}/data", *more]
+def fit(*changes, output="run", preset="quick", more=()):
+    changes = ("data={here}/data", "mixed_precision=no", *changes)  # one precision a process, for accelerate
+    return training.main, ["fit", "--preset", preset, "--output", output, "--set", *changes, *more]
 
 
 def mark(*more, target="out.mp4"):
@@ -228,7 +229,7 @@ def stamps(*more):
 
 
 PUBLISH = publish.main, ["run", "out"]
-RESUMED = fit("--resume")
+RESUMED = fit(more=["--resume"])
 BOMB = pickle.dumps(Marker())
 VIDEO = lambda here: make_video(here / "in.mp4", 1)  # noqa: E731
 FRAME, MASK, OBJECT = (f"data/v1m/{UID}/{name}" for name in ("frames/1.jpg", "labels_rgb/1.png", "objects/1.png"))
@@ -297,9 +298,9 @@ TABLE = [
     ("a file as the run's folder", put("run"), fit(), ["run", "folder", "file"]),
     ("a run's folder below a file", put("a"), fit(output="a/run"), ["a/run", "folder", "file"]),
     ("a run's folder that cannot be", lambda h: None, fit(output="/sys/run"), ["/sys/run"]),
-    ("a preset of no name", lambda h: None, fit("--preset", "best"), ["'best'", "quick"]),
+    ("a preset of no name", lambda h: None, fit(preset="best"), ["'best'", "quick"]),
     *[
-        (f"{name}={value}", lambda h: None, fit("--set", f"{name}={value}", "data={here}/data"), [name, said])
+        (f"{name}={value}", lambda h: None, fit(f"{name}={value}"), [name, said])
         for name, value, said in [
             ("max_steps", '"ten"', "int"), ("learning_rate", "NaN", "float"), ("learning_rate", "1e999", "inf"),
             ("without", "qsca", "tuple"), ("without", "[1]", "str"), ("without", '["colour"]', "avga"),
