@@ -38,6 +38,7 @@ notebooks: env
 	for notebook in $(NOTEBOOKS); do \
 		$(BIN)/jupyter nbconvert --to notebook --execute --inplace $$notebook && $(BIN)/python tests/normalise.py $$notebook || exit 1; \
 	done
+	$(BIN)/python data_scripts/picture_series.py docs/series.jpg
 
 lab: env
 	$(BIN)/jupyter lab notebooks

@@ -1,0 +1,50 @@
+"""One picture of the whole series for the README: a figure of each notebook, as its committed outputs show it.
+
+python data_scripts/picture_series.py docs/series.jpg
+"""
+
+import argparse
+import base64
+import io
+from pathlib import Path
+
+import nbformat
+from PIL import Image, ImageDraw, ImageFont
+
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+COLUMNS, WIDTH, HEIGHT, LINE, GAP = 4, 300, 190, 26, 12  # pixels
+
+
+def figures(path):
+    """The pictures among a notebook's outputs, from top to bottom."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {}).get("image/jpeg")
+            if data:
+                yield Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+
+
+def fullest(pictures):
+    """The picture that fills a tile best."""
+    return max(pictures, key=lambda p: min(WIDTH / p.width, HEIGHT / p.height) ** 2 * p.width * p.height)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("target")
+    given = parser.parse_args()
+    paths = sorted(FOLDER.glob("*.ipynb"))
+    rows = -(-len(paths) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * (WIDTH + GAP) + GAP, rows * (HEIGHT + LINE + GAP) + GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    for number, path in enumerate(paths):
+        x, y = GAP + number % COLUMNS * (WIDTH + GAP), GAP + number // COLUMNS * (HEIGHT + LINE + GAP)
+        draw.text((x, y), path.stem, "black", font)
+        tile = fullest(figures(path))
+        tile.thumbnail((WIDTH, HEIGHT), Image.LANCZOS)
+        sheet.paste(tile, (x, y + LINE))
+    sheet.save(given.target, quality=85)
+
+
+if __name__ == "__main__":
+    main()
