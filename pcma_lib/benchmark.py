@@ -20,11 +20,8 @@ from .config import TrainConfig
 from .datasets import DATASETS, collate
 from .inference import fast
 from .losses import segmentation_loss
-from .pcmanet import PCMANet
-from .tpavi import AVSBaseline
+from .model import NETWORKS
 from .training import _optimizer, _precision, prepare_for_speed
-
-NETWORKS = {"pcmanet": PCMANet, "avs": AVSBaseline}
 
 
 def machine():
@@ -86,7 +83,6 @@ def inference(network="pcmanet", backbone="resnet50", batches=(1, 8), image_size
     differences = []
     for batch in batches:
         frames, sound = _inputs(batch, image_size, device)
-
         calls_of = {name: partial(_predict, model, frames, sound) for name, model in rows.items()}
         yield from _compared(calls_of, batch, calls)
         plain, *others = (call() for call in calls_of.values())

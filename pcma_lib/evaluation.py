@@ -28,6 +28,18 @@ def available_controls(dataset):
     return [c for c in CONTROLS if composed or c not in COMPOSED_ONLY]
 
 
+def binary_measures():
+    """New metrics of a binary mask, by the names that `evaluate` reports."""
+    return {
+        "miou": MeanIoU(),
+        "miou_whole_set": MeanIoU(average="set"),
+        "f_measure": FMeasure(),
+        "f_measure_at_half": FMeasure(threshold=0.5),
+        "f_measure_whole_set": FMeasure(average="set"),
+        "marked": MarkedShare(),
+    }
+
+
 def evaluate(model, dataset, batch_size=8, controls=(), device=None, rank=0, world=1, workers=0):
     """Measure a model on a data set.
 
@@ -53,15 +65,7 @@ def evaluate(model, dataset, batch_size=8, controls=(), device=None, rank=0, wor
         result = {"miou": metric.compute().item(), "miou_without_background": metric.without_background().item()}
         return {"clips": len(dataset), **result}
 
-    metrics = {
-        "miou": MeanIoU(),
-        "miou_whole_set": MeanIoU(average="set"),
-        "f_measure": FMeasure(),
-        "f_measure_at_half": FMeasure(threshold=0.5),
-        "f_measure_whole_set": FMeasure(average="set"),
-        "marked": MarkedShare(),
-    }
-    metrics = {k: m.to(device) for k, m in metrics.items()}
+    metrics = {k: m.to(device) for k, m in binary_measures().items()}
     sounding = MeanIoU().to(device)
     for logits, batch in _predictions(model, dataset, *run):
         for metric in metrics.values():

@@ -5,7 +5,6 @@ python -m pcma_lib.sweep seeds --output results/seeds --parallel 2
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from .checkpoints import write_json
 from .config import project_root, resolve
+from .files import read_json
 
 TABLE_IV = {  # the paper's rows from top to bottom, as what each leaves out
     "baseline": ("avga", "qsca"),
@@ -74,7 +74,6 @@ def _run_row(output, name, parameters, threads):
     shown = {k: v for k, v in parameters.items() if k not in ("output", "resume")}
     if _finished(folder, parameters):
         return _row(folder, shown)
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "parameters.json", parameters)  # JSON is YAML, which papermill reads
     command = [sys.executable, "-m", "papermill", "notebooks/08_training.ipynb", folder / "08_training.ipynb"]
     command += ["-f", folder / "parameters.json", "--no-progress-bar"]
@@ -91,11 +90,11 @@ def _run_row(output, name, parameters, threads):
 def _finished(folder, parameters):
     """Whether the row's run ended well with these very parameters."""
     path = folder / "finished.json"
-    return path.is_file() and json.loads(path.read_text()) == parameters
+    return path.is_file() and read_json(path) == parameters
 
 
 def _row(folder, parameters):
-    measured = json.loads((folder / "run" / "metrics.json").read_text())
+    measured = read_json(folder / "run" / "metrics.json")
     return {"parameters": parameters, **{k: measured[k] for k in ("test", "validation", "seconds")}}
 
 

@@ -385,7 +385,9 @@ def main(arguments=None):
             changes = dict(item.partition("=")[::2] for item in given.set)
             changes = {k: _literal(v) for k, v in changes.items()}
             result = fit(TrainConfig.preset(given.preset, **changes), given.output, given.resume)
-            PartialState().print(json.dumps(result, indent=2))
+            state = PartialState()
+            state.print(json.dumps(result, indent=2))
+            state.destroy_process_group()  # left to the exit, its threads at times abort a process that has finished
         else:
             model = AudioVisualModel.load(given.checkpoint)
             semantic = model.settings.get("num_classes", 1) > 1

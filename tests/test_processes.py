@@ -23,8 +23,8 @@ from torch import nn
 
 from pcma_lib import AVSS, AudioVisualModel, evaluation, training
 from pcma_lib.checkpoints import load_tensors
-from pcma_lib.evaluation import evaluate
-from pcma_lib.metrics import FMeasure, MarkedShare, MeanIoU, SemanticIoU
+from pcma_lib.evaluation import binary_measures, evaluate
+from pcma_lib.metrics import SemanticIoU
 from pcma_lib.processes import share_batch_norm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,15 +89,7 @@ BY_HAND = {
 
 def measured_by_hand(order=(0, 1, 2), batch_size=1, rank=0, world=1):
     """The measures of the clips above, in batches filled up with frames that do not count."""
-    metrics = {
-        "miou": MeanIoU(),
-        "miou_whole_set": MeanIoU(average="set"),
-        "f_measure": FMeasure(),
-        "f_measure_at_half": FMeasure(threshold=0.5),
-        "f_measure_whole_set": FMeasure(average="set"),
-        "marked": MarkedShare(),
-        "miou_of_classes": SemanticIoU(3),
-    }
+    metrics = {**binary_measures(), "miou_of_classes": SemanticIoU(3)}
     mine = order[rank::world]
     for start in range(0, len(mine), batch_size):
         for clips, classes in ((MASKS, 2), (CLASSES, 3)):
@@ -127,6 +119,7 @@ def measure(data, record):
     results = {"by_hand": [measured_by_hand(order, **share) for order in itertools.permutations(range(3))]}
     results["evaluated"] = evaluated(data, **share)
     Path(record + str(state.process_index)).write_text(json.dumps(results))
+    state.destroy_process_group()
 
 
 def launched(*arguments, processes=2, machines=1, rank=0, port=0):
