@@ -21,6 +21,7 @@ class TrainConfig:
     cache: bool = False  # keep decoded clips in memory
     workers: int = 4  # processes that load data; 0 loads in the training process
     negative_audio: float = 0.0  # share of training clips given muted, noise or swapped sound and an empty mask
+    negative_after: float = 0.0  # share of the training without them before they begin
     remix: float = 0.0  # share of composed training clips whose sounding objects are drawn anew
     # network
     network: str = "pcmanet"  # "pcmanet", or "avs", the baseline
@@ -87,7 +88,7 @@ class TrainConfig:
         for name in ("workers", "pretrain", "warmup_steps", "weight_decay", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("negative_audio", "remix"):
+        for name in ("negative_audio", "negative_after", "remix"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1, got {getattr(self, name)}")
         if self.image_size % 32:

@@ -35,6 +35,7 @@ _ABLATION |= {
 _NETWORKS = {
     "PCMANet": {},
     "PCMANet, negatives": {"negative_audio": 0.15},
+    "PCMANet, late negatives": {"negative_audio": 0.15, "settings": {"negative_after": 0.5}},
     "PCMANet, vision only": {"listen": False},
     "AVS": {"settings": {"network": "avs", "associative": True}},
 }

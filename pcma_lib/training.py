@@ -213,7 +213,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     if len(set(steps_done)) > 1:
         raise ValueError(f"the processes see different states of {run.folder}; all nodes must see the same folder")
     set_seed(config.seed)
-    train = open_dataset(config, "train", training=True, negative_audio=config.negative_audio, remix=config.remix)
+    train = open_dataset(config, "train", training=True, remix=config.remix)
     val = open_dataset(config, "val")
     model = build_model(config, train.num_classes)
     if config.cache:
@@ -285,6 +285,8 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     while step < total:
         epoch = step // steps_per_epoch
         train.set_epoch(epoch)
+        late_enough = epoch * steps_per_epoch >= config.negative_after * total
+        train.negative_audio = config.negative_audio if late_enough else 0.0
         batches = EpochBatches(len(train), config, epoch, step % steps_per_epoch, rank, world)
         loader = DataLoader(train, batch_sampler=batches, collate_fn=collate, num_workers=config.workers)
         model.train()

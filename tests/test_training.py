@@ -116,3 +116,12 @@ def test_a_run_of_an_older_version_resumes_when_its_settings_mean_the_same(demo,
     assert fit(settings, tmp_path, resume=True, progress=False)["steps"] == 3
     with pytest.raises(ValueError, match="learning_rate"):
         fit(config(demo, epochs=1, learning_rate=0.5), tmp_path, resume=True, progress=False)
+
+
+def test_late_negatives_leave_the_first_half_of_a_run_as_it_is(demo, tmp_path):
+    losses = {}
+    for name, changes in {"none": {}, "late": {"negative_audio": 1.0, "negative_after": 0.5}}.items():
+        rows = losses[name] = []
+        fit(config(demo, **changes), tmp_path / name, progress=False, after_step=lambda row: rows.append(row["loss"]))
+    assert losses["none"][:3] == losses["late"][:3]
+    assert all(abs(a - b) > 1e-3 for a, b in zip(losses["none"][3:], losses["late"][3:]))

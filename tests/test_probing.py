@@ -1,0 +1,66 @@
+"""The probes against models that are known not to hear, and their readout against NumPy."""
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from pcma_lib import AVSS, AudioVisualModel
+from pcma_lib.probing import RIDGE, STAGES, _mean_over, _readout, probe_parts
+
+
+@pytest.fixture(scope="module")
+def splits(demo):
+    return [AVSS(demo, split, image_size=64, cache=True) for split in ("train", "test")]
+
+
+def test_the_readout_is_ridge_regression():
+    generator = np.random.default_rng(0)
+    known, targets = generator.normal(3, 2, (40, 5)), generator.normal(1, 1, (40, 2))
+    asked = generator.normal(3, 2, (7, 5))
+    scale = (known - known.mean(0)) / known.std(0, ddof=1)
+    # least squares with a row per weight that pulls it to zero
+    rows = np.vstack([scale, np.sqrt(RIDGE * 40) * np.eye(5)])
+    weights = np.linalg.lstsq(rows, np.vstack([targets - targets.mean(0), np.zeros((5, 2))]), rcond=None)[0]
+    expected = (asked - known.mean(0)) / known.std(0, ddof=1) @ weights + targets.mean(0)
+    assert_close(_readout(*map(torch.from_numpy, (known, targets, asked))), torch.from_numpy(expected))
+
+
+def test_a_region_is_averaged_by_the_share_of_each_cell():
+    region = torch.zeros(4, 4, dtype=torch.bool)
+    region[:2, :3] = True  # all of the cell at the top left, half of the one beside it
+    features = torch.tensor([[[6.0, 3.0], [100.0, 100.0]]])
+    assert _mean_over(features, region).item() == pytest.approx((6 * 1 + 3 * 0.5) / 1.5)
+
+
+def test_a_network_that_only_looks_is_at_chance_in_every_part(splits):
+    settings = dict(AudioVisualModel.demo().settings, listen=False)
+    found = probe_parts(AudioVisualModel(**settings), *splits)
+    assert {k: v for k, v in found.items() if k.split()[0] in STAGES} == {
+        f"{n} {i}": 0.5 for n in STAGES for i in (4, 3, 2, 1)
+    }
+
+
+def test_the_demo_model_listens_until_its_ear_is_taken(splits):
+    def mean(found):
+        return np.mean([v for k, v in found.items() if k.split()[0] in STAGES])
+
+    model = AudioVisualModel.demo()
+    whole = probe_parts(model, *splits)
+    for parameter in model.vggish.parameters():
+        parameter.data = torch.randn_like(parameter) * 0.01
+    deaf = probe_parts(model, *splits)
+    assert mean(whole) > 0.75 and whole["ear"] > 0.8
+    assert mean(deaf) < 0.65 and deaf["ear"] < 0.5
+    assert deaf["eye 1"] == whole["eye 1"]
+
+
+def test_probing_needs_silent_objects(splits):
+    class NoObjects(AVSS):
+        def raw(self, index):
+            raw = super().raw(index)
+            return type(raw)(raw.frames, raw.masks, raw.labelled, raw.wave)
+
+    data = NoObjects(splits[0].root, "test", image_size=64)
+    with pytest.raises(ValueError, match="composed"):
+        probe_parts(AudioVisualModel.demo(), data, data)
