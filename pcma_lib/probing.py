@@ -2,15 +2,21 @@
 
 Every second that shows a sounding object and a silent one is seen twice: under the clip's own sound, and under that of the
 silent object alone. The picture is the same, so that what only looks can't tell which of the two sounds.
+
+python -m pcma_lib.probing --data data/demo --image-size 96 PCMANet=results/demo/best.safetensors
 """
 
+import argparse
+import sys
 from collections import defaultdict
 
 import torch
 import torch.nn.functional as F
 
+from .checkpoints import write_json
 from .controls import silent_objects
-from .datasets import log_mel_of
+from .datasets import AVSS, log_mel_of
+from .model import AudioVisualModel
 
 RIDGE = 1e-2  # penalty of a readout's weights, for features of unit variance
 STAGES = ("attention", "aligned", "guide", "fused", "logits")  # of AVGA twice, QSCA, the fusion, the head
@@ -31,6 +37,8 @@ def probe_parts(model, fitted_on, scored_on):
     Raises:
         ValueError: data that are not composed, or that show no silent object beside one that sounds.
     """
+    if not all(getattr(model.network, name, ()) for name in ("avga", "qsca")):
+        raise ValueError("probing needs a whole PCMANet, with AVGA and QSCA; this network has not both")
     was_training = model.training
     model.eval()
     fitted, scored = _examples(model, fitted_on), _examples(model, scored_on)
@@ -125,3 +133,28 @@ def _parts(model, frames, log_mel):
         for hook in hooks:
             hook.remove()
     return {f"{name} {i}": seen[f"{name} {i}"] for name in STAGES for i in (4, 3, 2, 1)}
+
+
+def main(arguments=None):
+    """`python -m pcma_lib.probing NAME=CHECKPOINT ...`: a column a model, fitted on the split val, scored on test."""
+    parser = argparse.ArgumentParser(prog="python -m pcma_lib.probing", description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="+", metavar="NAME=CHECKPOINT")
+    parser.add_argument("--data", default="data/demo")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--output", help="a JSON file for the figures")
+    given = parser.parse_args(arguments)
+    try:
+        splits = [AVSS(given.data, split, given.image_size, cache=True) for split in ("val", "test")]
+        models = dict(item.split("=", 1) if "=" in item else (item, item) for item in given.models)
+        found = {name: probe_parts(AudioVisualModel.load(path), *splits) for name, path in models.items()}
+        if given.output:
+            write_json(given.output, found)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(" " * 14 + "".join(f"{name:>24s}" for name in found))
+    for part in next(iter(found.values())):
+        print(f"{part:14s}" + "".join(f"{parts[part]:24.3f}" for parts in found.values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,16 @@
 """The probes against models that are known not to hear, and their readout against NumPy."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
+import pcma_lib
 from pcma_lib import AVSS, AudioVisualModel
-from pcma_lib.probing import RIDGE, STAGES, _mean_over, _readout, probe_parts
+from pcma_lib.probing import RIDGE, STAGES, _mean_over, _readout, main, probe_parts
 
 
 @pytest.fixture(scope="module")
@@ -33,26 +37,14 @@ def test_a_region_is_averaged_by_the_share_of_each_cell():
     assert _mean_over(features, region).item() == pytest.approx((6 * 1 + 3 * 0.5) / 1.5)
 
 
-def test_a_network_that_only_looks_is_at_chance_in_every_part(splits):
-    settings = dict(AudioVisualModel.demo().settings, listen=False)
-    found = probe_parts(AudioVisualModel(**settings), *splits)
-    assert {k: v for k, v in found.items() if k.split()[0] in STAGES} == {
-        f"{n} {i}": 0.5 for n in STAGES for i in (4, 3, 2, 1)
-    }
-
-
 def test_the_demo_model_listens_until_its_ear_is_taken(splits):
-    def mean(found):
-        return np.mean([v for k, v in found.items() if k.split()[0] in STAGES])
-
     model = AudioVisualModel.demo()
     whole = probe_parts(model, *splits)
-    for parameter in model.vggish.parameters():
-        parameter.data = torch.randn_like(parameter) * 0.01
+    assert np.mean([whole[f"{n} {i}"] for n in STAGES for i in (4, 3, 2, 1)]) > 0.75 and whole["ear"] > 0.8
+    model.listen = False
     deaf = probe_parts(model, *splits)
-    assert mean(whole) > 0.75 and whole["ear"] > 0.8
-    assert mean(deaf) < 0.65 and deaf["ear"] < 0.5
-    assert deaf["eye 1"] == whole["eye 1"]
+    assert {deaf[f"{n} {i}"] for n in STAGES for i in (4, 3, 2, 1)} == {0.5}
+    assert deaf["ear"] < 0.3 and deaf["eye 1"] == whole["eye 1"]
 
 
 def test_probing_needs_silent_objects(splits):
@@ -64,3 +56,20 @@ def test_probing_needs_silent_objects(splits):
     data = NoObjects(splits[0].root, "test", image_size=64)
     with pytest.raises(ValueError, match="composed"):
         probe_parts(AudioVisualModel.demo(), data, data)
+
+
+def test_probing_needs_a_whole_pcmanet(splits):
+    settings = dict(network="avs", backbone="resnet10t", channels=16, vggish_width=0.03)
+    with pytest.raises(ValueError, match="whole PCMANet"):
+        probe_parts(AudioVisualModel(**settings), *splits)
+
+
+def test_the_command_prints_a_column_a_model_or_an_error(demo, tmp_path, capsys):
+    shipped = Path(pcma_lib.__file__).with_name("demo_model.safetensors")
+    options = ["--data", str(demo), "--image-size", "64", "--output", str(tmp_path / "probes.json")]
+    main([f"shipped={shipped}", *options])
+    printed = capsys.readouterr().out
+    found = json.loads((tmp_path / "probes.json").read_text())
+    assert f"{found['shipped']['logits 1']:.3f}" in printed and len(printed.splitlines()) == 1 + len(found["shipped"])
+    with pytest.raises(SystemExit, match="error: .*none.safetensors"):
+        main(["none.safetensors", *options])

@@ -121,7 +121,8 @@ def test_a_run_of_an_older_version_resumes_when_its_settings_mean_the_same(demo,
 def test_late_negatives_leave_the_first_half_of_a_run_as_it_is(demo, tmp_path):
     losses = {}
     for name, changes in {"none": {}, "late": {"negative_audio": 1.0, "negative_after": 0.5}}.items():
-        rows = losses[name] = []
-        fit(config(demo, **changes), tmp_path / name, progress=False, after_step=lambda row: rows.append(row["loss"]))
+        rows = []
+        fit(config(demo, **changes), tmp_path / name, progress=False, after_step=rows.append)
+        losses[name] = [row["loss"] for row in rows]
     assert losses["none"][:3] == losses["late"][:3]
     assert all(abs(a - b) > 1e-3 for a, b in zip(losses["none"][3:], losses["late"][3:]))
