@@ -1,6 +1,6 @@
 """The same test clips marked by several trained models, as in figure 7 of the paper: frames, truth, a row a model.
 
-python data_scripts/picture_comparison.py docs/comparison.jpg AVS=results/avs/best.safetensors ours=results/demo/best.safetensors
+python data_scripts/picture_comparison.py docs/comparison.jpg AVS=results/avs/best.safetensors
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main():
         with torch.no_grad():
             masks = [model(c.frames[None], c.log_mel[None]).logits[0][0, :, 0] > 0 for c in clips for _ in given.seconds]
         rows[name] = [overlay(picture(c.frames[s]), mask[s], MASK) for (c, s), mask in zip(shown, masks)]
-    titles = [f"{clip.category}\nsecond {second}" for clip, second in shown]
+    titles = [clip.category.replace("_and_", "\n") for clip, second in shown]
     figure = grid(rows, titles)
     write_atomically(resolve(given.target), lambda part: figure.savefig(part, format="jpeg", pil_kwargs={"quality": 85}))
 
