@@ -151,9 +151,9 @@ def main(arguments=None):
             write_json(given.output, found)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(" " * 14 + "".join(f"{name:>24s}" for name in found))
+    print(" " * 14 + "".join(f"  {name:>5s}" for name in found))
     for part in next(iter(found.values())):
-        print(f"{part:14s}" + "".join(f"{parts[part]:24.3f}" for parts in found.values()))
+        print(f"{part:14s}" + "".join(f"  {parts[part]:{max(5, len(name))}.3f}" for name, parts in found.items()))
 
 
 if __name__ == "__main__":
