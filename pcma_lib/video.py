@@ -17,6 +17,7 @@ import av
 import numpy as np
 import torch
 import torch.nn.functional as F
+from av.video.reformatter import VideoReformatter
 from matplotlib import colormaps
 from tqdm import tqdm
 
@@ -146,9 +147,12 @@ def _pictures(path):
             yield frame.pts * frame.time_base, frame
 
 
-def _pixels(frame, width, height):
-    """A frame as RGB uint8, brought to width x height as stored, then upright as its display matrix says."""
-    image = frame.to_ndarray(format="rgb24", width=width, height=height)
+def _pixels(frame, width, height, scaler):
+    """A frame as RGB uint8, brought to width x height as stored, then upright as its display matrix says.
+
+    scaler: a VideoReformatter kept from frame to frame; a frame's own would start threads anew for each.
+    """
+    image = scaler.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
     if (matrix := frame.side_data.get("DISPLAYMATRIX")) is not None:
         a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]  # stored (x, y) is shown at (a x + c y, b x + d y)
         if abs(b) > abs(a):
@@ -159,14 +163,14 @@ def _pixels(frame, width, height):
 
 def _sampled(path, size, rate):
     """For every interval of 1 / rate seconds the frame shown in its middle (at the ends the nearest), [size, size, 3]."""
-    index, shown = 0, None
+    index, shown, scaler = 0, None, VideoReformatter()
     for time, frame in _pictures(path):
         while (index + Fraction(1, 2)) / rate < time:
-            yield _pixels(shown or frame, size, size)
+            yield _pixels(shown or frame, size, size, scaler)
             index += 1
         shown = frame
     while shown and index <= time * rate:
-        yield _pixels(shown, size, size)
+        yield _pixels(shown, size, size, scaler)
         index += 1
 
 
@@ -221,11 +225,12 @@ def _write(source, part, masks, threshold, side_by_side, progress):
         promised = (track.container.duration or 0) / av.time_base if len(track.container.streams) < 3 else 0
         sound_rate = next((s.rate for s in track.container.streams.audio[:1] if s.rate in AAC_RATES), 48000)
     pictures, blocks = _pictures(source), _sound(source, sound_rate)
+    reader, writer = VideoReformatter(), VideoReformatter()
     first, block = next(pictures, None), next(blocks, None)
     if first is None:
         raise ValueError(f"{source} holds no frame, expected at least one")
     stored, channels = (first[1].width, first[1].height), 0 if block is None else len(block)
-    height, width = _pixels(first[1], *stored).shape[:2]
+    height, width = _pixels(first[1], *stored, reader).shape[:2]
     wide = 3 * width if side_by_side else width
     if max(height, wide) > LARGEST:
         raise ValueError(f"{source} would make {wide} x {height} pixels; H.264 takes at most {LARGEST} a side")
@@ -255,8 +260,8 @@ def _write(source, part, masks, threshold, side_by_side, progress):
                 masks_used, p = masks_used + 1, None
             if p is None:
                 p = F.interpolate(logits[None, None], (height, width), mode="bilinear").sigmoid()[0, 0].numpy()
-            new = av.VideoFrame.from_ndarray(_drawn(_pixels(frame, *stored), p, threshold, side_by_side))
-            new = new.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+            new = av.VideoFrame.from_ndarray(_drawn(_pixels(frame, *stored, reader), p, threshold, side_by_side))
+            new = writer.reformat(new, None, None, "yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", threads=1)
             new.pts, new.time_base, new.duration = frame.pts, frame.time_base, frame.duration
             out.mux(screen.encode(new))
             end, count, marked = time + frame.duration * frame.time_base, count + 1, marked + (p > threshold).mean()
