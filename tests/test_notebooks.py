@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 
 from pcma_lib.exercises import check
 
@@ -14,25 +15,41 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 EXEMPT = {"nbval-ignore-output", "nbval-skip"}
 IDS = [p.stem for p in NOTEBOOKS]
 
-# A plausible wrong answer to every exercise.
+# Plausible wrong answers to every exercise: one, or several.
 WRONG = {
-    "windows": "def windows(n): return max(0, n // 160)",
+    "windows": (
+        "def windows(n): return max(0, n // 160)",
+        "def windows(n): return 1 + (n - 400) // 160",
+    ),
     "hertz_of": "def hertz_of(m): return 700 * (10 ** (m / 2595) - 0.9)",
     "example_of": "def example_of(s): return int(s)",
     "side": "def side(n, k, s, p): return (n + 2 * p - k) // s",
     "cbr_parameters": "def cbr_parameters(a, b): return 9 * a * b + b",
     "cbr_macs": "def cbr_macs(a, b, n): return 2 * 9 * a * b * n * n",
-    "attention_of": "def attention_of(v, a): return v @ a / (v.norm() * a.norm())",
+    "attention_of": (
+        "def attention_of(v, a): return v @ a / (v.norm() * a.norm())",
+        "def attention_of(v, a): return v @ a / (v @ v) if v.any() else 0.0",
+        "def attention_of(v, a): return v @ a / (a @ a)",
+    ),
     "group_of": "def group_of(c, C, g): return c % g",
     "avga_parameters": "def avga_parameters(C, g): return C * C // g + C * C + C * C // g + C * C",
     "attention_weights": "def attention_weights(q, k): return (q @ k.T / k.shape[1] ** 0.5).softmax(0)",
     "scatter": "def scatter(values, places, N): return torch.cat([values, torch.zeros(N - len(values), values.shape[1])])",
     "half_price": "def half_price(N, C): return N / (2 * (C + N))",
     "bound": "def bound(c): return c / (1 - c)",
-    "next_mask": "def next_mask(coarser, logits, c): return ((logits.sigmoid() > 1 - c) & (logits.sigmoid() < c)).float()",
+    "next_mask": (
+        "def next_mask(coarser, logits, c): return ((logits.sigmoid() > 1 - c) & (logits.sigmoid() < c)).float()",
+        "def next_mask(coarser, logits, c): return torch.kron(coarser, torch.ones(2, 2)) * (logits.abs() < 2)",
+    ),
     "masked_ratio": "def masked_ratio(mask): return mask.mean()",
-    "place": "def place(i, n, m): return i * (n - 1) / (m - 1)",
-    "fusion_macs": "def fusion_macs(C, n, frames): return 2 * 9 * C * C * n * n * frames",
+    "place": (
+        "def place(i, n, m): return i * (n - 1) / (m - 1)",
+        "def place(i, n, m): return (i + 0.5) / 2 - 0.5",
+    ),
+    "fusion_macs": (
+        "def fusion_macs(C, n, frames): return 2 * 9 * C * C * n * n * frames",
+        "def fusion_macs(C, n, frames): return 3 * 9 * C * C * n * n * 5",
+    ),
     "head_parameters": "def head_parameters(C, K): return 9 * C * C // 2 + C // 2 * K",
     "frame_iou": "def frame_iou(predicted, truth): return (predicted & truth).sum() / (predicted | truth).sum()",
     "f_measure": "def f_measure(p, r, beta2=0.3): return 2 * p * r / (p + r) if p + r else 0.0",
@@ -132,7 +149,9 @@ def attempt(path, name, cell, answer, capsys):
 def test_the_solution_is_right_and_a_plausible_wrong_one_is_found_out(path, name, cell, solution, capsys):
     assert solution, f"{path.name}: exercise {name} has no folded solution"
     assert f"{name}: right" in attempt(path, name, cell, solution[1], capsys)
-    assert f"{name}: not yet" in attempt(path, name, cell, WRONG[name], capsys)
+    wrong = (WRONG[name],) if isinstance(WRONG[name], str) else WRONG[name]
+    for answer in wrong:
+        assert f"{name}: not yet" in attempt(path, name, cell, answer, capsys), answer
     assert f"{name}: not attempted" in "".join(o.text for o in cell.outputs)
 
 
@@ -150,8 +169,13 @@ def test_check_tells_a_wrong_shape_and_a_wrong_type(capsys):
     def text(x):
         return "text"
 
+    def rows(x):
+        return [torch.tensor([x, x]), torch.tensor([x, 2 * x])]
+
+    check(rows, [((1.0,), [[1.0, 1.0], [1.0, 2.0]])])
     check(pair, [((1.0,), 1.0)])
     check(text, [((1.0,), 1.0)])
     shown = capsys.readouterr().out
+    assert "rows: right, 1 cases" in shown
     assert "pair: not yet, expected shape [], found [2]" in shown
     assert "text: not yet, expected numbers, found str" in shown
