@@ -99,6 +99,6 @@ def table(result):
         lines += ["", "| sound | pixels marked | mIoU | drop | right answer |", "| --- | --- | --- | --- | --- |"]
     for name, row in result.get("controls", {}).items():
         answer = "the original" if name in MIXED else "that object" if name == "other_object" else "nothing"
-        drop = f"{row['drop']:.0%}" if "drop" in row else ""
+        drop = f"{row['drop']:.0%}" if "drop" in row and result["miou_sounding"] else ""  # of nothing, nothing can be lost
         lines.append(f"| {name} | {row['marked']:.1%} | {row['miou']:.3f} | {drop} | {answer} |")
     return "\n".join(lines)

@@ -51,20 +51,46 @@ WRONG = {
         "def fusion_macs(C, n, frames): return 3 * 9 * C * C * n * n * 5",
     ),
     "head_parameters": "def head_parameters(C, K): return 9 * C * C // 2 + C // 2 * K",
-    "frame_iou": "def frame_iou(predicted, truth): return (predicted & truth).sum() / (predicted | truth).sum()",
-    "f_measure": "def f_measure(p, r, beta2=0.3): return 2 * p * r / (p + r) if p + r else 0.0",
+    "frame_iou": (
+        "def frame_iou(predicted, truth): return (predicted & truth).sum() / (predicted | truth).sum()",
+        "def frame_iou(p, t): return ((p & t).sum() / t.sum()) if t.any() else 1 - p.float().mean()",
+    ),
+    "f_measure": (
+        "def f_measure(p, r, beta2=0.3): return 2 * p * r / (p + r) if p + r else 0.0",
+        "def f_measure(p, r, beta2=0.3): return 1.3 * p * r / (0.3 * p + r) if p + r else 0.0",
+    ),
     "drop": "def drop(own, other): return own - other",
-    "hears": "def hears(model, frames, sound): return int(model(frames, sound).any())",
-    "noise_at_level": "def noise_at_level(sound, noise): return noise * sound.abs().mean()",
-    "class_of": "def class_of(red, green, blue): return red >> 7 | green >> 6 | blue >> 5",
+    "hears": (
+        "def hears(model, frames, sound): return int(model(frames, sound).any())",
+        "def hears(model, frames, sound): return int(not model(frames, 0 * sound).any())",
+        "def hears(model, frames, sound): return int(model(frames, sound).sum() != model(frames, 0 * sound).sum())",
+    ),
+    "noise_at_level": (
+        "def noise_at_level(sound, noise): return noise * sound.abs().mean()",
+        "def noise_at_level(sound, noise): return noise * sound.square().mean().sqrt()",
+        "def noise_at_level(sound, noise): return torch.ones(2) * sound.square().mean().sqrt()",
+    ),
+    "class_of": (
+        "def class_of(red, green, blue): return red >> 7 | green >> 6 | blue >> 5",
+        "def class_of(r, g, b): return sum((c >> 7 - k & 1) << 3 * k + i for k in (0, 1) for i, c in enumerate((r, g, b)))",
+    ),
     "largest_loss": "def largest_loss(c): return 1 - c",
     "class_iou": "def class_iou(counts, k): return counts[k, k] / counts[k].sum()",
-    "masks_of": "def masks_of(seconds, fps): return int(seconds * fps)",
+    "masks_of": (
+        "def masks_of(seconds, fps): return int(seconds * fps)",
+        "def masks_of(seconds, fps): return round(seconds * fps + 0.4)",
+    ),
     "even": "def even(size): return size - size % 2",
     "samples_of": "def samples_of(k): return [k * 16000, k * 16000 + 15600]",
     "lands": "def lands(k, c, n, C): return [c, k]",
-    "seeds_needed": "def seeds_needed(d, sd): return math.ceil(round(4 * (sd / d) ** 2, 9))",
-    "progressive": "def progressive(masks): return masks[-1] * masks[0].repeat_interleave(4, 0).repeat_interleave(4, 1)",
+    "seeds_needed": (
+        "def seeds_needed(d, sd): return math.ceil(round(4 * (sd / d) ** 2, 9))",
+        "def seeds_needed(d, sd): return int(8 * (sd / d) ** 2 + 1e-6)",
+    ),
+    "progressive": (
+        "def progressive(masks): return masks[-1] * masks[0].repeat_interleave(4, 0).repeat_interleave(4, 1)",
+        "def progressive(masks): return torch.kron(masks[1] * torch.kron(masks[0], torch.ones(2, 2)), torch.ones(2, 2))",
+    ),
     "both_averages": "def both_averages(i, u): return [(i / u).mean(), (i / u).mean()]",
 }
 
