@@ -169,7 +169,7 @@ _PAPER = dict(
 PRESETS = {
     "quick": dict(_SMALL, data="data/quick", image_size=64, channels=32, epochs=2, batch_size=4, warmup_steps=2, pretrain=3),
     "demo": dict(_SMALL, data="data/demo", epochs=20, evaluate_every=2),
-    # the model that the package ships: a narrower encoder, more clips, some of them with a foreign sound
+    # the model that the package ships: a narrower encoder, more clips, in the second half some with a foreign sound
     "demo_long": dict(
         _SMALL,
         data="data/demo_long",
@@ -178,6 +178,7 @@ PRESETS = {
         evaluate_every=2,
         pretrain=600,
         negative_audio=0.15,
+        negative_after=0.5,
     ),
     "stamps": dict(_SMALL, data="data/stamps", epochs=10, evaluate_every=2, pretrain=600),
     "s4": dict(_PAPER, dataset="s4", data="data/AVSBench/Single-source", epochs=15),

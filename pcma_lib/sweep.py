@@ -1,6 +1,6 @@
 """Many runs of notebook 08 by papermill: Table IV, the released code's faults, g and c, and the seeds of the comparison.
 
-python -m pcma_lib.sweep ablation --output results/ablation
+python -m pcma_lib.sweep ablation
 python -m pcma_lib.sweep seeds --output results/seeds --parallel 2
 """
 
@@ -100,10 +100,10 @@ def _row(folder, parameters):
 
 
 def main(arguments=None):
-    """`python -m pcma_lib.sweep NAME --output FOLDER`; the exit code is 1 if a row failed."""
+    """`python -m pcma_lib.sweep NAME`; the exit code is 1 if a row failed."""
     parser = argparse.ArgumentParser(prog="python -m pcma_lib.sweep", description=__doc__.splitlines()[0])
     parser.add_argument("sweep", choices=sorted(SWEEPS))
-    parser.add_argument("--output", required=True)
+    parser.add_argument("--output", help="folder of the runs; left out: results/SWEEP")
     parser.add_argument("--preset", default="demo")
     parser.add_argument("--rows", nargs="*", metavar="NAME", help="only these rows")
     parser.add_argument("--epochs", type=int)
@@ -113,7 +113,7 @@ def main(arguments=None):
     if unknown := set(given.rows or ()) - set(rows):
         parser.error(f"no such rows: {', '.join(sorted(unknown))}; there are {'; '.join(rows)}")
     rows = {n: p for n, p in rows.items() if not given.rows or n in given.rows}
-    summary = run_rows(rows, Path(given.output), given.parallel, preset=given.preset, epochs=given.epochs)
+    summary = run_rows(rows, Path(given.output or f"results/{given.sweep}"), given.parallel, preset=given.preset, epochs=given.epochs)
     for name, row in summary.items():
         print(f"{name:40s}", row.get("error") or f"test mIoU {row['test']['miou']:.3f}")
     sys.exit(any("error" in row for row in summary.values()))
