@@ -99,6 +99,7 @@ def table(result):
         lines += ["", "| sound | pixels marked | mIoU | drop | right answer |", "| --- | --- | --- | --- | --- |"]
     for name, row in result.get("controls", {}).items():
         answer = "the original" if name in MIXED else "that object" if name == "other_object" else "nothing"
-        drop = f"{row['drop']:.0%}" if "drop" in row and result["miou_sounding"] else ""  # of nothing, nothing can be lost
+        known = "drop" in row and result.get("miou_sounding") != 0  # what marks nothing has nothing to lose
+        drop = f"{row['drop']:.0%}" if known else ""
         lines.append(f"| {name} | {row['marked']:.1%} | {row['miou']:.3f} | {drop} | {answer} |")
     return "\n".join(lines)

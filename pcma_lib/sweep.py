@@ -113,7 +113,8 @@ def main(arguments=None):
     if unknown := set(given.rows or ()) - set(rows):
         parser.error(f"no such rows: {', '.join(sorted(unknown))}; there are {'; '.join(rows)}")
     rows = {n: p for n, p in rows.items() if not given.rows or n in given.rows}
-    summary = run_rows(rows, Path(given.output or f"results/{given.sweep}"), given.parallel, preset=given.preset, epochs=given.epochs)
+    output = Path(given.output or f"results/{given.sweep}")
+    summary = run_rows(rows, output, given.parallel, preset=given.preset, epochs=given.epochs)
     for name, row in summary.items():
         print(f"{name:40s}", row.get("error") or f"test mIoU {row['test']['miou']:.3f}")
     sys.exit(any("error" in row for row in summary.values()))

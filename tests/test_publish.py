@@ -7,7 +7,7 @@ import torch
 import pcma_lib
 from pcma_lib import AVSS, AudioVisualModel
 from pcma_lib.config import TrainConfig
-from pcma_lib.evaluation import evaluate
+from pcma_lib.evaluation import evaluate, table
 from pcma_lib.publish import publish
 from pcma_lib.training import fit
 
@@ -54,3 +54,9 @@ def test_a_shared_folder_gives_the_same_model_and_tells_what_it_reaches(tmp_path
     assert "pretrained" not in json.loads((tmp_path / "config.json").read_text())
     card = (tmp_path / "README.md").read_text()
     assert "| miou | 0.500 |" in card and "| muted | 1.0% | 0.100 | 80% | nothing |" in card and "license: mit" in card
+
+
+def test_a_model_that_marks_nothing_has_no_drop():
+    row = {"muted": {"marked": 0.0, "miou": 0.0, "drop": 0.0}}
+    assert "| 0.000 | 0% | nothing |" in table({"miou_sounding": 0.3, "controls": row})
+    assert "| 0.000 |  | nothing |" in table({"miou_sounding": 0.0, "controls": row})
