@@ -11,6 +11,7 @@ from pcma_lib import AVSS, AudioVisualModel
 from pcma_lib.checkpoints import write_atomically
 from pcma_lib.config import resolve
 from pcma_lib.figures import MASK, TRUTH, grid, overlay, picture
+from pcma_lib.files import named_paths
 
 
 def main():
@@ -24,16 +25,19 @@ def main():
     given = parser.parse_args()
     data = AVSS(resolve(given.data), "test", given.image_size)
     clips = [data[number] for number in given.clips]
-    shown = [(clip, second) for clip in clips for second in given.seconds]
-    rows = {"frame": [picture(clip.frames[second]) for clip, second in shown]}
-    rows["truth"] = [overlay(picture(clip.frames[second]), clip.masks[second] > 0, TRUTH) for clip, second in shown]
-    for name, path in (item.split("=", 1) for item in given.models):
+    images = [picture(clip.frames[given.seconds]) for clip in clips]
+
+    def row(masks, colour):
+        """The shown seconds of each clip with its mask [T, H, W]."""
+        pairs = zip(images, masks)
+        return [overlay(image, m, colour) for shown, mask in pairs for image, m in zip(shown, mask[given.seconds])]
+
+    rows = {"frame": [image for shown in images for image in shown], "truth": row([clip.masks > 0 for clip in clips], TRUTH)}
+    for name, path in named_paths(given.models).items():
         model = AudioVisualModel.load(path)
         with torch.no_grad():
-            masks = [model(c.frames[None], c.log_mel[None]).logits[0][0, :, 0] > 0 for c in clips for _ in given.seconds]
-        rows[name] = [overlay(picture(c.frames[s]), mask[s], MASK) for (c, s), mask in zip(shown, masks)]
-    titles = [clip.category.replace("_and_", "\n") for clip, second in shown]
-    figure = grid(rows, titles)
+            rows[name] = row([model(c.frames[None], c.log_mel[None]).logits[0][0, :, 0] > 0 for c in clips], MASK)
+    figure = grid(rows, [clip.category.replace("_and_", "\n") for clip in clips for _ in given.seconds])
     write_atomically(resolve(given.target), lambda part: figure.savefig(part, format="jpeg", pil_kwargs={"quality": 85}))
 
 

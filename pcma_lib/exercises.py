@@ -17,10 +17,9 @@ def check(function, cases, tolerance=1e-4):
             print(f"{function.__name__}: not attempted (it returns None)")
             return
         wanted = torch.as_tensor(expected, dtype=torch.float64)
-        if isinstance(found, (list, tuple)) and found and all(isinstance(row, torch.Tensor) for row in found):
-            found = torch.stack(tuple(found)) if len({row.shape for row in found}) == 1 else found
         try:
-            given = torch.as_tensor(found).double()
+            rows = isinstance(found, (list, tuple)) and found and all(isinstance(row, torch.Tensor) for row in found)
+            given = (torch.stack(tuple(found)) if rows else torch.as_tensor(found)).double()
         except (TypeError, ValueError, RuntimeError):
             print(f"{function.__name__}: not yet, expected numbers, found {type(found).__name__}")
             return

@@ -29,6 +29,11 @@ def inside(root, *parts):
     return path
 
 
+def named_paths(items):
+    """NAME=PATH as given on a command line, or PATH for its own name -> dict of names to paths."""
+    return dict(item.split("=", 1) if "=" in item else (item, item) for item in items)
+
+
 def read_json(path):
     """What a JSON file holds.
 

@@ -16,10 +16,17 @@ import torch.nn.functional as F
 from .checkpoints import write_json
 from .controls import silent_objects
 from .datasets import AVSS, log_mel_of
+from .files import named_paths
 from .model import AudioVisualModel
 
 RIDGE = 1e-2  # penalty of a readout's weights, for features of unit variance
-STAGES = ("attention", "aligned", "guide", "fused", "logits")  # of AVGA twice, QSCA, the fusion, the head
+PROBED = ("attention", "aligned", "guide", "fused", "logits")  # of AVGA twice, QSCA, the fusion, the head
+KEPT = {  # what is read from a call of each of the network's modules
+    "avga": lambda module, given, out: {"attention": module.attention(*given)[1], "aligned": out},
+    "qsca": lambda module, given, out: {"guide": out[0][0]},
+    "fusion": lambda module, given, out: {"fused": out},
+    "heads": lambda module, given, out: {"logits": out},
+}
 
 
 def probe_parts(model, fitted_on, scored_on):
@@ -31,7 +38,7 @@ def probe_parts(model, fitted_on, scored_on):
     Returns:
         dict of shares from 0 to 1, by "part stage" with 4 the coarsest. "ear": seconds of one object's sound whose class
         the embedding gives; "eye 4" .. "eye 1": objects seen whose class the pyramid's map gives (chance: one over the
-        classes). "attention 4" .. "logits 1", see STAGES: seconds in which the readout is higher on the object that
+        classes). "attention 4" .. "logits 1", see PROBED: seconds in which the readout is higher on the object that
         sounds than on one that does not; equal values count one half (chance: 0.5).
 
     Raises:
@@ -43,18 +50,18 @@ def probe_parts(model, fitted_on, scored_on):
     model.eval()
     fitted, scored = _examples(model, fitted_on), _examples(model, scored_on)
     model.train(was_training)
-    classes = sorted({name for name in fitted["ear"][1]})
+    classes = sorted(set(fitted["ear"][1]))
     result = {}
     for part, (features, truth) in fitted.items():
         known, asked = torch.stack(features).double(), torch.stack(scored[part][0]).double()
         if isinstance(truth[0], str):
             targets = torch.tensor([[float(name == c) for c in classes] for name in truth])
             found = [classes[k] for k in _readout(known, targets, asked).argmax(1)]
-            right = [float(a == b) for a, b in zip(found, scored[part][1])]
+            right = torch.tensor([float(a == b) for a, b in zip(found, scored[part][1])])
         else:
             sounding, silent = _readout(known, torch.tensor(truth)[:, None], asked).view(-1, 2).T
             right = ((sounding > silent).double() + (sounding >= silent).double()) / 2
-        result[part] = float(torch.as_tensor(right).mean())
+        result[part] = right.mean().item()
     return result
 
 
@@ -116,23 +123,19 @@ def _mean_over(features, region):
 def _parts(model, frames, log_mel):
     """What each stage computes from one clip, [T, C, h, w] by the name of the part."""
     seen, hooks = {}, []
-    for i, stage in enumerate(zip(*(getattr(model.network, name) for name in ("avga", "qsca", "fusion", "heads"))), 1):
-        for module, keep in zip(
-            stage,
-            (
-                lambda m, given, out, i=i: seen.update({f"attention {i}": m.attention(*given)[1], f"aligned {i}": out}),
-                lambda m, given, out, i=i: seen.update({f"guide {i}": out[0][0]}),
-                lambda m, given, out, i=i: seen.update({f"fused {i}": out}),
-                lambda m, given, out, i=i: seen.update({f"logits {i}": out}),
-            ),
-        ):
+    for name, read in KEPT.items():
+        for i, module in enumerate(getattr(model.network, name), 1):
+
+            def keep(module, given, out, i=i, read=read):
+                seen.update({f"{part} {i}": value for part, value in read(module, given, out).items()})
+
             hooks.append(module.register_forward_hook(keep))
     try:
         model(frames, log_mel)
     finally:
         for hook in hooks:
             hook.remove()
-    return {f"{name} {i}": seen[f"{name} {i}"] for name in STAGES for i in (4, 3, 2, 1)}
+    return {f"{name} {i}": seen[f"{name} {i}"] for name in PROBED for i in (4, 3, 2, 1)}
 
 
 def main(arguments=None):
@@ -145,8 +148,7 @@ def main(arguments=None):
     given = parser.parse_args(arguments)
     try:
         splits = [AVSS(given.data, split, given.image_size, cache=True) for split in ("val", "test")]
-        models = dict(item.split("=", 1) if "=" in item else (item, item) for item in given.models)
-        found = {name: probe_parts(AudioVisualModel.load(path), *splits) for name, path in models.items()}
+        found = {n: probe_parts(AudioVisualModel.load(path), *splits) for n, path in named_paths(given.models).items()}
         if given.output:
             write_json(given.output, found)
     except (ValueError, OSError) as error:

@@ -15,33 +15,35 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 EXEMPT = {"nbval-ignore-output", "nbval-skip"}
 IDS = [p.stem for p in NOTEBOOKS]
 
-# Plausible wrong answers to every exercise: one, or several.
+# Plausible wrong answers to every exercise.
 WRONG = {
     "windows": (
         "def windows(n): return max(0, n // 160)",
         "def windows(n): return 1 + (n - 400) // 160",
     ),
-    "hertz_of": "def hertz_of(m): return 700 * (10 ** (m / 2595) - 0.9)",
-    "example_of": "def example_of(s): return int(s)",
-    "side": "def side(n, k, s, p): return (n + 2 * p - k) // s",
-    "cbr_parameters": "def cbr_parameters(a, b): return 9 * a * b + b",
-    "cbr_macs": "def cbr_macs(a, b, n): return 2 * 9 * a * b * n * n",
+    "hertz_of": ("def hertz_of(m): return 700 * (10 ** (m / 2595) - 0.9)",),
+    "example_of": ("def example_of(s): return int(s)",),
+    "side": ("def side(n, k, s, p): return (n + 2 * p - k) // s",),
+    "cbr_parameters": ("def cbr_parameters(a, b): return 9 * a * b + b",),
+    "cbr_macs": ("def cbr_macs(a, b, n): return 2 * 9 * a * b * n * n",),
     "attention_of": (
         "def attention_of(v, a): return v @ a / (v.norm() * a.norm())",
         "def attention_of(v, a): return v @ a / (v @ v) if v.any() else 0.0",
         "def attention_of(v, a): return v @ a / (a @ a)",
     ),
-    "group_of": "def group_of(c, C, g): return c % g",
-    "avga_parameters": "def avga_parameters(C, g): return C * C // g + C * C + C * C // g + C * C",
-    "attention_weights": "def attention_weights(q, k): return (q @ k.T / k.shape[1] ** 0.5).softmax(0)",
-    "scatter": "def scatter(values, places, N): return torch.cat([values, torch.zeros(N - len(values), values.shape[1])])",
-    "half_price": "def half_price(N, C): return N / (2 * (C + N))",
-    "bound": "def bound(c): return c / (1 - c)",
+    "group_of": ("def group_of(c, C, g): return c % g",),
+    "avga_parameters": ("def avga_parameters(C, g): return C * C // g + C * C + C * C // g + C * C",),
+    "attention_weights": ("def attention_weights(q, k): return (q @ k.T / k.shape[1] ** 0.5).softmax(0)",),
+    "scatter": (
+        "def scatter(values, places, N): return torch.cat([values, torch.zeros(N - len(values), values.shape[1])])",
+    ),
+    "half_price": ("def half_price(N, C): return N / (2 * (C + N))",),
+    "bound": ("def bound(c): return c / (1 - c)",),
     "next_mask": (
         "def next_mask(coarser, logits, c): return ((logits.sigmoid() > 1 - c) & (logits.sigmoid() < c)).float()",
         "def next_mask(coarser, logits, c): return torch.kron(coarser, torch.ones(2, 2)) * (logits.abs() < 2)",
     ),
-    "masked_ratio": "def masked_ratio(mask): return mask.mean()",
+    "masked_ratio": ("def masked_ratio(mask): return mask.mean()",),
     "place": (
         "def place(i, n, m): return i * (n - 1) / (m - 1)",
         "def place(i, n, m): return (i + 0.5) / 2 - 0.5",
@@ -50,7 +52,7 @@ WRONG = {
         "def fusion_macs(C, n, frames): return 2 * 9 * C * C * n * n * frames",
         "def fusion_macs(C, n, frames): return 3 * 9 * C * C * n * n * 5",
     ),
-    "head_parameters": "def head_parameters(C, K): return 9 * C * C // 2 + C // 2 * K",
+    "head_parameters": ("def head_parameters(C, K): return 9 * C * C // 2 + C // 2 * K",),
     "frame_iou": (
         "def frame_iou(predicted, truth): return (predicted & truth).sum() / (predicted | truth).sum()",
         "def frame_iou(p, t): return ((p & t).sum() / t.sum()) if t.any() else 1 - p.float().mean()",
@@ -59,7 +61,7 @@ WRONG = {
         "def f_measure(p, r, beta2=0.3): return 2 * p * r / (p + r) if p + r else 0.0",
         "def f_measure(p, r, beta2=0.3): return 1.3 * p * r / (0.3 * p + r) if p + r else 0.0",
     ),
-    "drop": "def drop(own, other): return own - other",
+    "drop": ("def drop(own, other): return own - other",),
     "hears": (
         "def hears(model, frames, sound): return int(model(frames, sound).any())",
         "def hears(model, frames, sound): return int(not model(frames, 0 * sound).any())",
@@ -74,15 +76,15 @@ WRONG = {
         "def class_of(red, green, blue): return red >> 7 | green >> 6 | blue >> 5",
         "def class_of(r, g, b): return sum((c >> 7 - k & 1) << 3 * k + i for k in (0, 1) for i, c in enumerate((r, g, b)))",
     ),
-    "largest_loss": "def largest_loss(c): return 1 - c",
-    "class_iou": "def class_iou(counts, k): return counts[k, k] / counts[k].sum()",
+    "largest_loss": ("def largest_loss(c): return 1 - c",),
+    "class_iou": ("def class_iou(counts, k): return counts[k, k] / counts[k].sum()",),
     "masks_of": (
         "def masks_of(seconds, fps): return int(seconds * fps)",
         "def masks_of(seconds, fps): return round(seconds * fps + 0.4)",
     ),
-    "even": "def even(size): return size - size % 2",
-    "samples_of": "def samples_of(k): return [k * 16000, k * 16000 + 15600]",
-    "lands": "def lands(k, c, n, C): return [c, k]",
+    "even": ("def even(size): return size - size % 2",),
+    "samples_of": ("def samples_of(k): return [k * 16000, k * 16000 + 15600]",),
+    "lands": ("def lands(k, c, n, C): return [c, k]",),
     "seeds_needed": (
         "def seeds_needed(d, sd): return math.ceil(round(4 * (sd / d) ** 2, 9))",
         "def seeds_needed(d, sd): return int(8 * (sd / d) ** 2 + 1e-6)",
@@ -91,7 +93,7 @@ WRONG = {
         "def progressive(masks): return masks[-1] * masks[0].repeat_interleave(4, 0).repeat_interleave(4, 1)",
         "def progressive(masks): return torch.kron(masks[1] * torch.kron(masks[0], torch.ones(2, 2)), torch.ones(2, 2))",
     ),
-    "both_averages": "def both_averages(i, u): return [(i / u).mean(), (i / u).mean()]",
+    "both_averages": ("def both_averages(i, u): return [(i / u).mean(), (i / u).mean()]",),
 }
 
 
@@ -175,8 +177,7 @@ def attempt(path, name, cell, answer, capsys):
 def test_the_solution_is_right_and_a_plausible_wrong_one_is_found_out(path, name, cell, solution, capsys):
     assert solution, f"{path.name}: exercise {name} has no folded solution"
     assert f"{name}: right" in attempt(path, name, cell, solution[1], capsys)
-    wrong = (WRONG[name],) if isinstance(WRONG[name], str) else WRONG[name]
-    for answer in wrong:
+    for answer in WRONG[name]:
         assert f"{name}: not yet" in attempt(path, name, cell, answer, capsys), answer
     assert f"{name}: not attempted" in "".join(o.text for o in cell.outputs)
 

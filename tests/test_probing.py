@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 import pcma_lib
 from pcma_lib import AVSS, AudioVisualModel
-from pcma_lib.probing import RIDGE, STAGES, _mean_over, _readout, main, probe_parts
+from pcma_lib.probing import PROBED, RIDGE, _mean_over, _readout, main, probe_parts
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +40,10 @@ def test_a_region_is_averaged_by_the_share_of_each_cell():
 def test_the_demo_model_listens_until_its_ear_is_taken(splits):
     model = AudioVisualModel.demo()
     whole = probe_parts(model, *splits)
-    assert np.mean([whole[f"{n} {i}"] for n in STAGES for i in (4, 3, 2, 1)]) > 0.75 and whole["ear"] > 0.8
+    assert np.mean([whole[f"{n} {i}"] for n in PROBED for i in (4, 3, 2, 1)]) > 0.75 and whole["ear"] > 0.8
     model.listen = False
     deaf = probe_parts(model, *splits)
-    assert {deaf[f"{n} {i}"] for n in STAGES for i in (4, 3, 2, 1)} == {0.5}
+    assert {deaf[f"{n} {i}"] for n in PROBED for i in (4, 3, 2, 1)} == {0.5}
     assert deaf["ear"] < 0.3 and deaf["eye 1"] == whole["eye 1"]
 
 
