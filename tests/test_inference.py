@@ -4,7 +4,7 @@ import torch
 from pcma_lib import AudioVisualModel, AVSBaseline, PCMANet
 from pcma_lib.benchmark import _calibrated, inference, loading, training
 from pcma_lib.fusion import resize
-from pcma_lib.inference import UpsampledCBR, fast
+from pcma_lib.inference import UpsampledCBR, Winograd, fast
 from pcma_lib.visual import CBR
 
 
@@ -65,6 +65,28 @@ def test_mixing_channels_before_growth_equals_growth_before_the_convolution(smal
     cbr[1] = torch.nn.Identity()
     with torch.no_grad():
         torch.testing.assert_close(UpsampledCBR(cbr)(features, large), cbr(resize(features, large)), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(28, 28), (29, 31), (4, 200), (27, 30)])
+@pytest.mark.parametrize("bias, layout", [(True, torch.contiguous_format), (False, torch.channels_last)])
+def test_a_convolution_by_minimal_filtering_is_the_convolution(size, bias, layout):
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(6, 5, 3, padding=1, bias=bias).double().requires_grad_(False)
+    quick, features = Winograd(conv), torch.randn(2, 6, *size).double().to(memory_format=layout)
+    for _ in range(2):  # the second call uses what the first has kept
+        torch.testing.assert_close(quick(features), conv(features), atol=1e-12, rtol=1e-12)
+    assert (quick._weight is not None) == (size[0] * size[1] >= Winograd.PIXELS)
+
+
+def test_the_fast_copy_of_a_wide_model_uses_minimal_filtering_and_gives_the_same_logits():
+    torch.manual_seed(0)
+    model = _calibrated(PCMANet("resnet18", 256), 64)
+    quick, (frames, sound) = fast(model), inputs((128, 160), t=1)
+    with torch.no_grad():
+        expected, found = (m(frames, sound).logits[0] for m in (model, quick))
+    used = [name for name, m in quick.named_modules() if isinstance(m, Winograd) and m._weight is not None]
+    assert "heads.0.0.0" in used and any(name.startswith("fusion") for name in used)
+    assert (found - expected).abs().max() < 1e-4 * expected.std()
 
 
 def test_the_dense_path_of_qsca_equals_gather_and_scatter_in_values_and_gradients():
