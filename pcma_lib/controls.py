@@ -53,7 +53,7 @@ def other_sound(control, dataset, index, rng):
     if control in COMPOSED_ONLY and raw.objects is None:
         raise ValueError(f"{dataset.name(index)}: control {control!r} needs composed data, with each object's sound alone")
     if control == "other_object":
-        silent = silent_objects(raw)
+        silent = [i for i in silent_objects(raw) if dataset.may_sound(raw.objects[i])]
         if not silent:
             raise ValueError(f"{dataset.name(index)} has no visible object that is silent throughout")
         chosen = int(rng.choice(silent))
@@ -81,7 +81,7 @@ def _foreign_wave(dataset, index, rng, alone):
             continue
         source = dataset.raw(other)
         if alone and source.objects is not None:
-            candidates = [i for i, o in enumerate(source.objects) if o["class"] not in here]
+            candidates = [i for i, o in enumerate(source.objects) if o["class"] not in here and dataset.may_sound(o)]
             if candidates:
                 return _fit(source.object_waves[int(rng.choice(candidates))], len(raw.wave))
         elif not here & there:

@@ -103,6 +103,7 @@ class AVSBench(Dataset):
         negative_audio: share of training clips that get muted, noise or off-screen sound and an empty mask.
         remix: share of training clips of composed data whose sounding objects are drawn anew.
         sound: None, or a control of `controls.CONTROLS` applied to every clip.
+        unheard: of composed data, only clips whose sounds no training clip holds, and controls with such sounds alone.
 
     Raises:
         FileNotFoundError: no index. ValueError: an empty split, an index that can't be read or lacks columns.
@@ -114,15 +115,19 @@ class AVSBench(Dataset):
 
     def __init__(
         self, root, split, image_size=224, training=False, semantic=False, cache=False, seed=0,
-        negative_audio=0.0, remix=0.0, sound=None,
+        negative_audio=0.0, remix=0.0, sound=None, unheard=False,
     ):  # fmt: skip
         if semantic and not isinstance(self, AVSS):
             raise ValueError(f"{type(self).__name__} has no classes in its masks; semantic=True needs AVSS")
+        if unheard and not isinstance(self, AVSS):
+            raise ValueError(
+                f"{type(self).__name__} does not tell which sounds training holds; unheard=True needs composed data"
+            )
         if image_size < 1:
             raise ValueError(f"image_size must be positive, got {image_size}")
         self.root, self.split, self.image_size, self.training = Path(root), split, image_size, training
         self.semantic, self.seed, self.epoch = semantic, seed, 0
-        self.negative_audio, self.remix, self.sound = negative_audio, remix, sound
+        self.negative_audio, self.remix, self.sound, self.unheard = negative_audio, remix, sound, unheard
         self.rows = [row for row in self._read_index() if row["split"] == split]
         if not self.rows:
             raise ValueError(f"{self.root / self.index_file} has no clip of split {split!r}")
@@ -152,6 +157,10 @@ class AVSBench(Dataset):
     def category(self, index):
         """What sounds, as the index says it ('' where the index does not)."""
         return self.rows[index].get("category", "")
+
+    def may_sound(self, item):
+        """Whether a control may use the sound of this object of a composed clip."""
+        return not (self.unheard and item["heard_in_training"])
 
     def raw(self, index):
         if self._cache is None:
@@ -318,6 +327,22 @@ class AVSS(AVSBench):
         self.classes = _read_classes(self.root / "label2idx.json")
         if self.semantic:
             self.num_classes = len(self.classes)
+        if self.unheard:
+            self.rows = [row for row in self.rows if self._is_unheard(row)]
+            if not self.rows:
+                raise ValueError(f"{self.root} has no clip of split {split!r} whose sounds are all unheard in training")
+
+    def _is_unheard(self, row):
+        """Whether training holds none of a clip's sounds, nor that of one visible silent object at least."""
+        path = self._folder(row) / "objects.json"
+        if not path.is_file():
+            raise ValueError(f"there is no {path}; unheard=True needs composed data, which tell what training holds")
+        objects = _read_objects(path, self.classes, self.seconds[row["label"]])
+        if not all(isinstance(o.get("heard_in_training"), bool) for o in objects):
+            raise ValueError(f"{path} does not say for each object whether it is heard_in_training")
+        sounding = [o for o in objects if any(o["sounds"])]
+        silent = [o for o in objects if o["on_screen"] and o not in sounding]
+        return all(map(self.may_sound, sounding)) and any(map(self.may_sound, silent))
 
     def name(self, index):
         return self.rows[index]["uid"]

@@ -381,6 +381,7 @@ def main(arguments=None):
     measuring.add_argument("--dataset", default="avss", choices=sorted(DATASETS))
     measuring.add_argument("--split", default="test")
     measuring.add_argument("--image-size", type=int, default=224)
+    measuring.add_argument("--unheard", action="store_true", help="composed data: with sounds alone that training lacks")
     given = parser.parse_args(arguments)
     try:
         if given.command == "fit":
@@ -393,7 +394,8 @@ def main(arguments=None):
         else:
             model = AudioVisualModel.load(given.checkpoint)
             semantic = model.settings.get("num_classes", 1) > 1
-            data = DATASETS[given.dataset](given.data, given.split, given.image_size, semantic=semantic, cache=True)
+            options = {"semantic": semantic, "unheard": given.unheard, "cache": True}
+            data = DATASETS[given.dataset](given.data, given.split, given.image_size, **options)
             print(table(evaluate(model, data, controls=() if semantic else "all")))
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -63,6 +64,47 @@ def test_controls_are_the_same_every_time_and_differ_from_the_original(demo, con
     again = [data.with_sound(control)[0].log_mel for _ in range(2)]
     assert torch.equal(*again)
     assert not torch.equal(again[0], data[0].log_mel)
+
+
+def test_unheard_clips_and_controls_have_no_sound_that_training_holds(copy):
+    everything = AVSS(copy, "test", image_size=64)
+    assert len(AVSS(copy, "test", image_size=64, unheard=True)) == len(everything), "the demo's splits share no sound"
+    with pytest.raises(ValueError, match="unheard"):
+        AVSS(copy, "train", unheard=True)
+    heard = {everything.raw(0).objects[0]["class"]}
+    for path in copy.glob("v1m/*/objects.json"):
+        objects = json.loads(path.read_text())
+        path.write_text(json.dumps([{**o, "heard_in_training": o["class"] in heard} for o in objects]))
+    everything, data = (AVSS(copy, "test", image_size=64, unheard=unheard) for unheard in (False, True))
+    raws = [everything.raw(i) for i in range(len(everything))]
+    fitting = [not any(any(o["sounds"]) and o["class"] in heard for o in raw.objects) for raw in raws]
+    fitting = [
+        fits and any(raw.objects[i]["class"] not in heard for i in silent_objects(raw)) for raw, fits in zip(raws, fitting)
+    ]
+    assert [everything.name(i) for i, fits in enumerate(fitting) if fits] == [data.name(i) for i in range(len(data))]
+    assert 2 <= len(data) < len(everything)
+    allowed = [w for raw in raws for o, w in zip(raw.objects, raw.object_waves) if o["class"] not in heard]
+    for control in ("other_object", "off_screen"):
+        for seed in range(5):
+            data.seed = seed
+            for i in range(len(data)):
+                wave = data.with_sound(control).wave(i)
+                assert any(np.array_equal(wave, w) for w in allowed)
+
+
+def test_unheard_clips_need_data_that_tell(copy, tmp_path):
+    path = first(copy) / "objects.json"
+    path.write_text(
+        json.dumps([{k: v for k, v in o.items() if k != "heard_in_training"} for o in json.loads(path.read_text())])
+    )
+    with pytest.raises(ValueError, match=r"objects\.json does not say"):
+        AVSS(copy, "test", unheard=True)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"no .*objects\.json"):
+        AVSS(copy, "test", unheard=True)
+    write_object_layout(tmp_path / "s4", "s4_data", True, "{name}_{k}.png")
+    with pytest.raises(ValueError, match="S4"):
+        S4(tmp_path / "s4", "test", unheard=True)
 
 
 @pytest.mark.parametrize("break_it, error, message", [
