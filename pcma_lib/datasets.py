@@ -328,21 +328,27 @@ class AVSS(AVSBench):
         if self.semantic:
             self.num_classes = len(self.classes)
         if self.unheard:
-            self.rows = [row for row in self.rows if self._is_unheard(row)]
+            clips = [self._told_objects(row) for row in self.rows]
+            classes = {o["class"] for clip in clips for o in clip if self.may_sound(o)}
+            self.rows = [row for row, clip in zip(self.rows, clips) if self._is_unheard(clip, classes)]
             if not self.rows:
                 raise ValueError(f"{self.root} has no clip of split {split!r} whose sounds are all unheard in training")
 
-    def _is_unheard(self, row):
-        """Whether training holds none of a clip's sounds, nor that of one visible silent object at least."""
+    def _told_objects(self, row):
         path = self._folder(row) / "objects.json"
         if not path.is_file():
             raise ValueError(f"there is no {path}; unheard=True needs composed data, which tell what training holds")
         objects = _read_objects(path, self.classes, self.seconds[row["label"]])
         if not all(isinstance(o.get("heard_in_training"), bool) for o in objects):
             raise ValueError(f"{path} does not say for each object whether it is heard_in_training")
+        return objects
+
+    def _is_unheard(self, objects, classes):
+        """Whether training holds none of a clip's sounds, and every control can have one: from a visible silent object,
+        and from one of the `classes` with unheard sounds that the clip lacks."""
         sounding = [o for o in objects if any(o["sounds"])]
-        silent = [o for o in objects if o["on_screen"] and o not in sounding]
-        return all(map(self.may_sound, sounding)) and any(map(self.may_sound, silent))
+        silent = [o for o in objects if o["on_screen"] and o not in sounding and self.may_sound(o)]
+        return bool(all(map(self.may_sound, sounding)) and silent and classes - {o["class"] for o in objects})
 
     def name(self, index):
         return self.rows[index]["uid"]
