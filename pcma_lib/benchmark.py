@@ -21,7 +21,7 @@ from .datasets import DATASETS, collate
 from .inference import fast
 from .losses import segmentation_loss
 from .model import NETWORKS
-from .training import _optimizer, _precision, prepare_for_speed
+from .training import best_precision, make_optimizer, prepare_for_speed
 
 
 def machine():
@@ -117,7 +117,7 @@ def training(network="pcmanet", backbone="resnet50", batches=(4, 16), image_size
     torch.manual_seed(0)
     plain = NETWORKS[network](backbone).to(device).train()
     quick = prepare_for_speed(copy.deepcopy(plain), config)
-    rows = {"plain float32": (plain, "no"), f"as fit, {_precision()}": (quick, _precision())}
+    rows = {"plain float32": (plain, "no"), f"as fit, {best_precision()}": (quick, best_precision())}
     yield HEADER
     for batch in batches:
         frames, sound = _inputs(batch, image_size, device)
@@ -125,7 +125,7 @@ def training(network="pcmanet", backbone="resnet50", batches=(4, 16), image_size
         labelled = torch.ones(batch, 5, dtype=torch.bool, device=device)
         steps = {}
         for name, (model, precision) in rows.items():
-            optimizer = _optimizer(config, model.parameters())
+            optimizer = make_optimizer(config, model.parameters())
             steps[name] = partial(_step, model, optimizer, precision, frames, sound, masks, labelled)
         yield from _compared(steps, batch, calls)
 

@@ -33,5 +33,13 @@ def check(function, cases, tolerance=1e-4):
 
 
 def _short(value):
-    text = str(value.tolist() if isinstance(value, torch.Tensor) else value)
+    text = _text(value)
     return text if len(text) < 80 else text[:77] + "..."
+
+
+def _text(value):
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_text, value))})"
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
+    return str(value.tolist() if isinstance(value, torch.Tensor) else value)

@@ -96,7 +96,8 @@ def prepare_for_speed(model, config):
     return model
 
 
-def _optimizer(config, parameters):
+def make_optimizer(config, parameters):
+    """The optimiser that a `TrainConfig` asks for, over these parameters."""
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     return kind(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
 
@@ -116,7 +117,7 @@ def _share_of_rate(config, step, total):
     return 0.5 * (1 + math.cos(math.pi * (step - config.warmup_steps) / max(1, total - config.warmup_steps)))
 
 
-def _precision():
+def best_precision():
     """bf16 where the device computes it, not where it only imitates it."""
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
@@ -197,7 +198,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     """
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # else several processes without a GPU would not know of each other
-        mixed_precision=_precision() if config.mixed_precision == "auto" else config.mixed_precision,
+        mixed_precision=best_precision() if config.mixed_precision == "auto" else config.mixed_precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     main, rank, world = accelerator.is_main_process, accelerator.process_index, accelerator.num_processes
@@ -226,7 +227,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
         eye = pretrain_eye(model.network.pyramid, train, config.pretrain, **options)
         ear = pretrain_ear(model.vggish, train, config.pretrain, **options)
         run.pretraining = {"eye": eye, "ear": ear}
-    optimizer = _optimizer(config, [p for p in model.parameters() if p.requires_grad])
+    optimizer = make_optimizer(config, [p for p in model.parameters() if p.requires_grad])
     steps_per_epoch = max(1, len(train) // config.batch_size)
     total = min(config.epochs * steps_per_epoch, config.max_steps or sys.maxsize)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: _share_of_rate(config, s, total))
