@@ -29,10 +29,13 @@ def overlay(image, mask, colour):
     return image * (0.45 + 0.15 * mask) + 0.4 * mask * rgb
 
 
-def _entitle(figure, title):
-    top = 0.22 / figure.get_figheight() if title else 0  # inches for the title
+def _entitle(figure, title, legend=None):
+    top, bottom = (0.22 / figure.get_figheight() if text else 0 for text in (title, legend))  # inches
     figure.suptitle(title, fontsize=9, y=1 - top / 4, va="top")
-    figure.tight_layout(pad=0.3, rect=(0, 0, 1, 1 - top))
+    figure.tight_layout(pad=0.3, rect=(0, bottom, 1, 1 - top))
+    if legend:
+        squares = [plt.matplotlib.patches.Patch(color=colour, label=name) for name, colour in legend.items()]
+        figure.legend(handles=squares, loc="lower center", ncols=len(squares), fontsize=7, frameon=False)
 
 
 def strip(frames, rows, log_mel=None, title=""):
@@ -92,13 +95,13 @@ def curves(log, validations):
     return figure
 
 
-def grid(rows, titles=(), title="", cmap="magma", limits=None, height=None):
+def grid(rows, titles=(), title="", cmap="magma", limits=None, height=None, legend=None):
     """Maps side by side, a row each: attention, confidence, features.
 
     Args:
         rows: dict of label to a sequence of maps [H, W], or of pictures [H, W, 3] in 0..1.
         titles: one a column. limits: (lowest, highest) value of the colour map; None takes each map's own.
-        height: of a row in inches; None makes maps square.
+        height: of a row in inches; None makes maps square. legend: dict of name to colour, for a line below.
     """
     columns = max(len(r) for r in rows.values())
     height = height or WIDTH / max(columns, 4)
@@ -115,7 +118,20 @@ def grid(rows, titles=(), title="", cmap="magma", limits=None, height=None):
         line[0].set_ylabel(label, fontsize=8)
     for axis, text in zip(axes[0], titles):
         axis.set_title(text, fontsize=8)
-    _entitle(figure, title)
+    _entitle(figure, title, legend)
+    plt.close(figure)
+    return figure
+
+
+def confusion(shares, names):
+    """A confusion matrix [K, K], a row a true class, of shares from 0 (black) to 1 (white)."""
+    figure, axis = plt.subplots(figsize=(WIDTH / 2 + 0.5, WIDTH / 2), dpi=90)
+    axis.imshow(shares, cmap="gray", vmin=0, vmax=1)
+    axis.set(xticks=range(len(names)), yticks=range(len(names)), xlabel="marked as", ylabel="truth")
+    size = min(7, 250 / len(names))
+    axis.set_xticklabels(names, rotation=90, fontsize=size)
+    axis.set_yticklabels(names, fontsize=size)
+    figure.tight_layout(pad=0.4)
     plt.close(figure)
     return figure
 
