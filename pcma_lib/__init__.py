@@ -4,7 +4,8 @@ from . import losses
 from .audio import LogMel, Postprocessor, VGGish
 from .avga import AVGA
 from .cim import ConfidenceInducedMasking
-from .datasets import AVSS, MS3, S4, Clip
+from .clip import Clip
+from .datasets import AVSS, MS3, S4
 from .fusion import GuidedFusion
 from .metrics import FMeasure, MeanIoU, SemanticIoU
 from .model import AudioVisualModel

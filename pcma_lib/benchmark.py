@@ -15,13 +15,14 @@ from pathlib import Path
 
 import torch
 
+from .clip import collate
 from .complexity import seconds_per_call
 from .config import TrainConfig
-from .datasets import DATASETS, collate
+from .datasets import DATASETS
 from .inference import fast
 from .losses import segmentation_loss
 from .model import NETWORKS
-from .training import best_precision, make_optimizer, prepare_for_speed
+from .recipe import best_precision, make_optimizer, prepare_for_speed
 
 
 def machine():

@@ -1,7 +1,5 @@
 """AVSBench's S4, MS3 and AVSS, and the composed data sets in the same layout (paper V-A)."""
 
-from dataclasses import dataclass, fields
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -9,85 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
-from .audio import LogMel
+from .clip import MEAN, STD, Clip, Raw, log_mel_of
 from .controls import other_sound, remix
-from .files import inside, open_image, read_frame, read_json, read_mask, read_rows, read_wave
-
-MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-
-
-@dataclass
-class Clip:
-    """One clip, or a batch of clips with an axis B in front.
-
-    frames [T, 3, H, W] float, ImageNet-normalised; log_mel [T, 1, 96, 64]; masks [T, H, W] uint8, 0/1 or the class;
-    labelled [T] bool, frames that have a mask; valid [T] bool, False where a batch was padded; name; category.
-    """
-
-    frames: torch.Tensor
-    log_mel: torch.Tensor
-    masks: torch.Tensor
-    labelled: torch.Tensor
-    valid: torch.Tensor
-    name: str | list
-    category: str | list
-
-    def to(self, device):
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Clip(**{k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in moved.items()})
-
-    def lengthened(self, seconds):
-        """A batch filled up with zeros to so many seconds, flagged like those of `collate`."""
-        more = seconds - self.valid.shape[1]
-        if not more:
-            return self
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Clip(
-            **{k: F.pad(v, [0, 0] * (v.ndim - 2) + [0, more]) if torch.is_tensor(v) else v for k, v in values.items()}
-        )
-
-
-def collate(clips):
-    """Stack clips; shorter ones are padded with zeros and flagged in `valid` and `labelled`."""
-    longest = max(len(c.frames) for c in clips)
-
-    def stack(name):
-        parts = [getattr(c, name) for c in clips]
-        return torch.stack([F.pad(p, [0, 0] * (p.ndim - 1) + [0, longest - len(p)]) for p in parts])
-
-    tensors = {n: stack(n) for n in ("frames", "log_mel", "masks", "labelled", "valid")}
-    return Clip(**tensors, name=[c.name for c in clips], category=[c.category for c in clips])
-
-
-@dataclass
-class Raw:
-    """A clip as stored. frames uint8 [T, H, W, 3]; masks uint8 [T, H, W]; labelled [T]; wave [T * 16000].
-
-    Composed data also have objects (list of dicts, see the scripts), instances uint8 [T, H, W] (0, or 1 + object) and
-    object_waves [objects, T * 16000], each object's sound alone.
-    """
-
-    frames: np.ndarray
-    masks: np.ndarray
-    labelled: np.ndarray
-    wave: np.ndarray
-    objects: list | None = None
-    instances: np.ndarray | None = None
-    object_waves: np.ndarray | None = None
-
-
-@lru_cache(maxsize=1)
-def _log_mel():
-    return LogMel()
-
-
-def log_mel_of(wave, seconds):
-    """A waveform [N] at 16 kHz as one log-mel example a second; a last one that is missing repeats the one before."""
-    log_mel = _log_mel()(torch.from_numpy(np.ascontiguousarray(wave, np.float32)))
-    if len(log_mel) < seconds:
-        log_mel = torch.cat([log_mel, log_mel[-1:].expand(seconds - len(log_mel), -1, -1, -1)])
-    return log_mel[:seconds]
+from .files import inside, read_classes, read_frame, read_instances, read_mask, read_objects, read_rows, read_wave
 
 
 class AVSBench(Dataset):
@@ -247,42 +169,6 @@ def _existing(*candidates):
     return next((p for p in candidates if p.is_file()), candidates[0])
 
 
-def _read_classes(path):
-    classes = read_json(path)
-    numbers = classes.values() if isinstance(classes, dict) else ()
-    whole = all(type(n) is int for n in numbers) and 0 < len(numbers) <= 256
-    if not whole or sorted(numbers) != list(range(len(numbers))):
-        raise ValueError(f"{path} must map at most 256 class names to the numbers from 0, each once")
-    return classes
-
-
-def _read_objects(path, classes, seconds):
-    """The objects of a composed clip: a list of dicts, at least class, on_screen, and sounds, a switch a second."""
-
-    def fits(item):
-        if not isinstance(item, dict) or not isinstance(item.get("class"), str) or not classes.get(item["class"]):
-            return False
-        sounds = item.get("sounds")
-        switches = [item.get("on_screen"), *sounds] if isinstance(sounds, list) and len(sounds) == seconds else [None]
-        return all(isinstance(s, int) and s in (0, 1) for s in switches)
-
-    objects = read_json(path)
-    if not isinstance(objects, list) or not objects or not all(map(fits, objects)):
-        expected = f"class, one of label2idx.json, on_screen, 0 or 1, and sounds, {seconds} of 0 and 1"
-        raise ValueError(f"{path} must be a list of objects, each with {expected}")
-    return objects
-
-
-def _read_instances(path, size, count):
-    """Which object is the one seen, [H, W] uint8: 0, or 1 + object."""
-    instances = np.asarray(open_image(path))
-    if instances.dtype != np.uint8 or instances.shape != size:
-        raise ValueError(f"{path} must hold 8-bit numbers of objects at the frames' size {size[::-1]}")
-    if instances.max(initial=0) > count:
-        raise ValueError(f"{path} names object {instances.max()} of {count}")
-    return instances
-
-
 class S4(AVSBench):
     """Single source, 5 s. In training only the first frame is labelled (the paper's semi-supervised setting)."""
 
@@ -324,7 +210,7 @@ class AVSS(AVSBench):
 
     def __init__(self, root, split, image_size=224, **options):
         super().__init__(root, split, image_size, **options)
-        self.classes = _read_classes(self.root / "label2idx.json")
+        self.classes = read_classes(self.root / "label2idx.json")
         if self.semantic:
             self.num_classes = len(self.classes)
         if self.unheard:
@@ -338,7 +224,7 @@ class AVSS(AVSBench):
         path = self._folder(row) / "objects.json"
         if not path.is_file():
             raise ValueError(f"there is no {path}; unheard=True needs composed data, which tell what training holds")
-        objects = _read_objects(path, self.classes, self.seconds[row["label"]])
+        objects = read_objects(path, self.classes, self.seconds[row["label"]])
         if not all(isinstance(o.get("heard_in_training"), bool) for o in objects):
             raise ValueError(f"{path} does not say for each object whether it is heard_in_training")
         return objects
@@ -376,10 +262,10 @@ class AVSS(AVSBench):
         raw = super()._read(index)
         folder = self._folder(self.rows[index])
         if (folder / "objects.json").is_file():
-            raw.objects = _read_objects(folder / "objects.json", self.classes, len(raw.frames))
+            raw.objects = read_objects(folder / "objects.json", self.classes, len(raw.frames))
             size, count = raw.frames.shape[1:3], len(raw.objects)
             paths = [folder / "objects" / f"{k}.png" for k in range(len(raw.frames))]
-            raw.instances = np.stack([_read_instances(path, size, count) for path in paths])
+            raw.instances = np.stack([read_instances(path, size, count) for path in paths])
             raw.object_waves = read_wave(folder / "objects.wav", len(raw.frames), channels=True)
             if len(raw.object_waves) != count:
                 found = f"{len(raw.object_waves)} channels, expected {count}, one for each object of objects.json"

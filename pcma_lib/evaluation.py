@@ -3,8 +3,8 @@
 import torch
 from torch.utils.data import DataLoader, Subset
 
+from .clip import collate
 from .controls import COMPOSED_ONLY, CONTROLS, MIXED
-from .datasets import collate
 from .metrics import FMeasure, MarkedShare, MeanIoU, SemanticIoU
 
 

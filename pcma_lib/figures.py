@@ -11,7 +11,7 @@ from IPython.display import HTML
 from matplotlib.ticker import NullFormatter
 
 from .audio import SAMPLE_RATE
-from .datasets import MEAN, STD
+from .clip import MEAN, STD
 
 SOUND, MASK, TRUTH, KEPT = "#1f77b4", "#ff7f0e", "#2ca02c", ("#9467bd", "#d62728", "#8c564b")
 WIDTH = 8  # inches; 100 dots an inch make 800 pixels

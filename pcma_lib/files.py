@@ -132,6 +132,43 @@ def read_mask(path, classes=None):
     return found.astype(np.uint8)
 
 
+def read_classes(path):
+    """label2idx.json: class names to the numbers from 0, {name: number}."""
+    classes = read_json(path)
+    numbers = classes.values() if isinstance(classes, dict) else ()
+    whole = all(type(n) is int for n in numbers) and 0 < len(numbers) <= 256
+    if not whole or sorted(numbers) != list(range(len(numbers))):
+        raise ValueError(f"{path} must map at most 256 class names to the numbers from 0, each once")
+    return classes
+
+
+def read_objects(path, classes, seconds):
+    """The objects of a composed clip: a list of dicts, at least class, on_screen, and sounds, a switch a second."""
+
+    def fits(item):
+        if not isinstance(item, dict) or not isinstance(item.get("class"), str) or not classes.get(item["class"]):
+            return False
+        sounds = item.get("sounds")
+        switches = [item.get("on_screen"), *sounds] if isinstance(sounds, list) and len(sounds) == seconds else [None]
+        return all(isinstance(s, int) and s in (0, 1) for s in switches)
+
+    objects = read_json(path)
+    if not isinstance(objects, list) or not objects or not all(map(fits, objects)):
+        expected = f"class, one of label2idx.json, on_screen, 0 or 1, and sounds, {seconds} of 0 and 1"
+        raise ValueError(f"{path} must be a list of objects, each with {expected}")
+    return objects
+
+
+def read_instances(path, size, count):
+    """Which object is the one seen, [H, W] uint8: 0, or 1 + object."""
+    instances = np.asarray(open_image(path))
+    if instances.dtype != np.uint8 or instances.shape != size:
+        raise ValueError(f"{path} must hold 8-bit numbers of objects at the frames' size {size[::-1]}")
+    if instances.max(initial=0) > count:
+        raise ValueError(f"{path} names object {instances.max()} of {count}")
+    return instances
+
+
 def read_wave(path, seconds=None, channels=False):
     """Sound as float32 at 16 kHz, mono [N], or [channels, N] with channels=True.
 

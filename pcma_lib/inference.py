@@ -10,6 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .fusion import GuidedFusion
 from .pcmanet import PCMANet
+from .qsca import choose_path
 
 
 def fast(model, compile=False):
@@ -34,10 +35,9 @@ def fast(model, compile=False):
     for module in list(model.modules()):
         if isinstance(module, PCMANet):
             module.finest_only = True
-            for qsca in module.qsca:
-                qsca.dense = gpu or compile
             if not gpu:
                 module.fusion = nn.ModuleList(map(UpsampledFusion, module.fusion))
+    choose_path(model, dense=gpu or compile)
     if not gpu and not compile:
         for module in list(model.modules()):
             for name, conv in module.named_children():

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from .checkpoints import write_json
+from .clip import log_mel_of
 from .controls import silent_objects
-from .datasets import AVSS, log_mel_of
+from .datasets import AVSS
 from .files import named_paths
 from .model import AudioVisualModel
 

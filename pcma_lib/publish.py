@@ -34,7 +34,7 @@ def publish(run, target, facts_only=False):
     Raises:
         FileNotFoundError: no finished run there, or its data are gone. ValueError: a file of it that can't be read.
     """
-    from .training import open_dataset
+    from .recipe import open_dataset
 
     run, weights = Path(run), Path(target).with_suffix(".safetensors")
     for name in ("best.safetensors", "config.json", "log.csv", "validation.csv"):

@@ -104,6 +104,13 @@ class QSCA(nn.Module):
         return tokens.transpose(1, 2).flatten(2)
 
 
+def choose_path(model, dense):
+    """Let every `QSCA` of a model take its dense path, or gather what is selected."""
+    for module in model.modules():
+        if isinstance(module, QSCA):
+            module.dense = dense
+
+
 def gather_selected(tokens, mask):
     """Collect each clip's selected tokens (Gather of eq. 4a).
 

@@ -1,13 +1,10 @@
 """Training that can be killed at any moment and goes on as if it had not been (paper V-B)."""
 
 import argparse
-import csv
 import json
 import math
 import sys
 import time
-from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -16,168 +13,20 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
-from .audio import load_vggish
-from .checkpoints import PART, make_folder, write_atomically, write_json, write_tensors
-from .config import TrainConfig, resolve
-from .datasets import DATASETS, collate
+from .checkpoints import write_json
+from .clip import collate
+from .config import TrainConfig
+from .datasets import DATASETS
 from .evaluation import evaluate, table
 from .losses import segmentation_loss
 from .model import AudioVisualModel
 from .pretraining import pretrain_ear, pretrain_eye
 from .processes import share_batch_norm
-from .qsca import QSCA
+from .recipe import EpochBatches, best_precision, build_model, make_optimizer, open_dataset, prepare_for_speed, share_of_rate
+from .runs import Run
 
-STATE = ("config", "step", "best", "seconds", "model", "optimizer", "scheduler", "rng", "rows", "validations")
 KEPT = ("kept_3", "kept_2", "kept_1")  # M_3, M_2, M_1
 LOG_COLUMNS = ("step", "epoch", "loss", *KEPT, "learning_rate", "gradient_norm", "clips_per_second")
-
-
-class EpochBatches:
-    """The clips of each step, the same whatever the number of processes: step b takes the b-th piece of a permutation
-    drawn from (seed, epoch), and this process its part of that piece. An incomplete last piece is dropped.
-
-    Iterating gives lists of indices, `accumulate` lists a step, from step `start` on.
-    """
-
-    def __init__(self, clips, config, epoch, start=0, rank=0, world=1):
-        order = torch.randperm(clips, generator=torch.Generator().manual_seed(config.seed * 100_003 + epoch)).tolist()
-        size = min(config.batch_size, clips)
-        parts = world * config.accumulate
-        if size % parts:
-            raise ValueError(f"a step of {size} clips can't be split over {world} processes x {config.accumulate} parts")
-        self.batches = []
-        for step in range(start, clips // size):
-            piece = order[step * size : (step + 1) * size]
-            mine = piece[rank::world]
-            self.batches += [mine[a :: config.accumulate] for a in range(config.accumulate)]
-
-    def __iter__(self):
-        return iter(self.batches)
-
-    def __len__(self):
-        return len(self.batches)
-
-
-def open_dataset(config, split, **options):
-    """The data set that a configuration names."""
-    kind = DATASETS[config.dataset]
-    options = {"image_size": config.image_size, "cache": config.cache, "seed": config.seed, **options}
-    return kind(resolve(config.data), split, semantic=config.semantic, **options)
-
-
-def build_model(config, num_classes=1):
-    """The model that a configuration names, with its pretrained parts."""
-    local = resolve("weights") / f"{config.backbone}.safetensors"  # where data_scripts/fetch_weights.py puts them
-    pretrained = str(local) if config.pretrained is True and local.is_file() else config.pretrained
-    model = AudioVisualModel(**config.model_settings(), num_classes=num_classes, pretrained=pretrained)
-    if config.vggish_weights:
-        path = resolve(config.vggish_weights)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"VGGish weights {path} are missing; python data_scripts/fetch_weights.py fetches them, "
-                "or set vggish_weights=None"
-            )
-        model.vggish.load_state_dict(load_vggish(path).state_dict())
-    return model
-
-
-def prepare_for_speed(model, config):
-    """Channels last; and for `config.compile`, QSCA's dense path and torch.compile in one graph.
-
-    Args:
-        model: an `AudioVisualModel` or its network, on its device.
-    """
-    model = model.to(memory_format=torch.channels_last)
-    if config.compile:
-        for module in model.modules():
-            if isinstance(module, QSCA):
-                module.dense = True
-        model.compile(fullgraph=True)
-    return model
-
-
-def make_optimizer(config, parameters):
-    """The optimiser that a `TrainConfig` asks for, over these parameters."""
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-    return kind(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-
-
-def _changed(before, now):
-    """Names of the settings that differ; one that an older version did not have counts as its default."""
-    before = TrainConfig(**{k: v for k, v in before.items() if k in now}).to_dict()
-    return sorted(k for k, v in now.items() if before[k] != v)
-
-
-def _share_of_rate(config, step, total):
-    """What the learning rate is multiplied by at a step."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - config.warmup_steps) / max(1, total - config.warmup_steps)))
-
-
-def best_precision():
-    """bf16 where the device computes it, not where it only imitates it."""
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
-
-
-class Run:
-    """The files of one training run: log, validations, checkpoints, resume state."""
-
-    def __init__(self, folder, main):
-        self.folder, self.main = Path(folder), main
-        self.resume_path = self.folder / "resume.pt"
-        self.rows, self.validations, self.pretraining = [], [], None
-        if main:
-            make_folder(self.folder)
-
-    def load(self):
-        """The resume state, and the log cut back to it; None where there is nothing to go on from."""
-        if self.main:
-            for part in self.folder.glob(f".*{PART}"):  # of a run that was killed while it wrote
-                part.unlink()
-        if not self.resume_path.is_file():
-            return None
-        with self.reading():
-            state = torch.load(self.resume_path, map_location="cpu", weights_only=True)
-            kinds = (dict, int, dict | None, float, dict, dict, dict, torch.Tensor, list, list)
-            for key, kind in zip(STATE, kinds):
-                if not isinstance(state[key], kind):
-                    raise TypeError(f"{key} is {type(state[key]).__name__}")
-        self.rows, self.validations = state["rows"], state["validations"]
-        return state
-
-    @contextmanager
-    def reading(self):
-        """Turns what goes wrong with the contents of the resume state into an error that names it."""
-        try:
-            yield
-        except Exception as error:
-            found = f"{type(error).__name__}: {error}"
-            raise ValueError(
-                f"{self.resume_path} is not a readable resume state ({found}); delete it to start anew"
-            ) from None
-
-    def save(self, state):
-        if self.main:
-            state = {**state, "rows": self.rows, "validations": self.validations}
-            write_tensors(self.resume_path, lambda p: torch.save(state, p))
-            self.write_logs()
-
-    def write_logs(self):
-        for name, rows in (("log.csv", self.rows), ("validation.csv", self.validations)):
-            if rows:
-                write_atomically(self.folder / name, lambda p, rows=rows: _write_csv(p, rows))
-
-
-def _write_csv(path, rows):
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def fit(config, output, resume=False, progress=True, after_step=None):
@@ -230,7 +79,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     optimizer = make_optimizer(config, [p for p in model.parameters() if p.requires_grad])
     steps_per_epoch = max(1, len(train) // config.batch_size)
     total = min(config.epochs * steps_per_epoch, config.max_steps or sys.maxsize)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: _share_of_rate(config, s, total))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: share_of_rate(config, s, total))
     step, best, seconds = 0, None, 0.0
     if state:
         with run.reading():
@@ -350,6 +199,12 @@ def fit(config, output, resume=False, progress=True, after_step=None):
         write_json(run.folder / "result.json", result)
     accelerator.wait_for_everyone()
     return result
+
+
+def _changed(before, now):
+    """Names of the settings that differ; one that an older version did not have counts as its default."""
+    before = TrainConfig(**{k: v for k, v in before.items() if k in now}).to_dict()
+    return sorted(k for k, v in now.items() if before[k] != v)
 
 
 def _weighed(parts, accelerator):

@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import sys
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,12 +22,12 @@ from tqdm import tqdm
 
 from .audio import SAMPLE_RATE
 from .checkpoints import write_atomically
-from .datasets import MEAN, STD, log_mel_of
+from .clip import MEAN, STD, log_mel_of
+from .decoding import decode_pictures, decode_sound, open_track, sample_pictures, upright_pixels
 from .figures import MASK, overlay
 from .inference import fast
 from .model import AudioVisualModel
 
-FORMATS = "mov,mp4,matroska,webm"  # FFmpeg's names; no playlists, which lead to other files
 WINDOW = 15600  # samples at 16 kHz that one log-mel example of 96 frames spans
 LARGEST = 16384  # pixels a side that the H.264 encoder takes
 AAC_RATES = av.Codec("aac", "w").audio_rates
@@ -98,7 +97,7 @@ def clips(source, image_size=96, fps=None, seconds=5):
         raise ValueError(f"expected image_size divisible by 32 and whole seconds from 1, got {image_size} and {seconds}")
     rate = _rate(fps)
     stride = max(1, round(rate))
-    pictures, blocks = _sampled(source, image_size, rate), _sound(source, SAMPLE_RATE)
+    pictures, blocks = sample_pictures(source, image_size, rate), decode_sound(source, SAMPLE_RATE)
     wave, begin, silence = np.zeros(WINDOW, np.float32), -WINDOW, np.zeros((1, SAMPLE_RATE), np.float32)
     for first in itertools.count(0, seconds * stride):
         small = list(itertools.islice(pictures, seconds * stride))
@@ -120,76 +119,6 @@ def _rate(fps):
     if fps is not None and not 0.01 <= fps <= 240:
         raise ValueError(f"fps must be None or 0.01 to 240 masks a second, got {fps}")
     return Fraction(fps or 1).limit_denominator(1001)
-
-
-@contextmanager
-def _opened(path, kind):
-    """The first track of a kind, None where there is no sound, and the second at which the file starts."""
-    try:
-        with av.open(str(path), options={"format_whitelist": FORMATS, "protocol_whitelist": "file"}) as container:
-            tracks = [s for s in container.streams if not s.disposition & s.disposition.attached_pic]  # a cover is no video
-            track = next((s for s in tracks if s.type == kind), None)
-            if track is None and kind == "video":
-                raise ValueError(f"{path} has no video track; found: {', '.join(s.type for s in tracks) or 'none'}")
-            yield track, Fraction(max(0, container.start_time or 0), av.time_base)
-    except av.FFmpegError as error:
-        found = f"{os.path.getsize(path)} bytes, {error.strerror}"
-        raise ValueError(f"{path} is damaged, cut off or no video: expected one of {FORMATS}, found {found}") from None
-
-
-def _pictures(path):
-    """(time, frame) in order, the time a Fraction of seconds from the file's start; pts count alike and rise strictly."""
-    with _opened(path, "video") as (track, origin):
-        track.thread_type = "AUTO"
-        shift, last = round(origin / track.time_base), -1
-        for frame in track.container.decode(track):
-            frame.pts = last = max(last + 1, (frame.pts or 0) - shift)
-            yield frame.pts * frame.time_base, frame
-
-
-def _pixels(frame, width, height, scaler):
-    """A frame as RGB uint8, brought to width x height as stored, then upright as its display matrix says.
-
-    scaler: a VideoReformatter kept from frame to frame; a frame's own would start threads anew for each.
-    """
-    image = scaler.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
-    if (matrix := frame.side_data.get("DISPLAYMATRIX")) is not None:
-        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]  # stored (x, y) is shown at (a x + c y, b x + d y)
-        if abs(b) > abs(a):
-            image, a, d = image.transpose(1, 0, 2), c, b
-        image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-    return image
-
-
-def _sampled(path, size, rate):
-    """For every interval of 1 / rate seconds the frame shown in its middle (at the ends the nearest), [size, size, 3]."""
-    index, shown, scaler = 0, None, VideoReformatter()
-    for time, frame in _pictures(path):
-        while (index + Fraction(1, 2)) / rate < time:
-            yield _pixels(shown or frame, size, size, scaler)
-            index += 1
-        shown = frame
-    while shown and index <= time * rate:
-        yield _pixels(shown, size, size, scaler)
-        index += 1
-
-
-def _sound(path, rate):
-    """The sound as blocks [1 or 2, N] float32 from the file's start on, gaps filled with silence; none without a track."""
-    with _opened(path, "audio") as (track, origin):
-        if track is None:
-            return
-        resampler, place = av.AudioResampler("fltp", "mono" if track.channels == 1 else "stereo", rate), 0
-        frames = itertools.chain(track.container.decode(track), [None])
-        for frame in filter(None, itertools.chain.from_iterable(map(resampler.resample, frames))):
-            block, start = frame.to_ndarray(), round((frame.pts * frame.time_base - origin) * rate)
-            if abs(start - place) > rate // 50:  # 20 ms: a gap or an overlap, not a rounded time
-                for gap in range(place, start, rate):
-                    yield np.zeros((len(block), min(rate, start - gap)), np.float32)
-                block, place = block[:, max(0, place - start) :], max(place, start)
-            place += block.shape[1]
-            if block.shape[1]:
-                yield block
 
 
 @torch.inference_mode()
@@ -220,17 +149,17 @@ def _drawn(image, p, threshold, side_by_side):
 
 def _write(source, part, masks, threshold, side_by_side, progress):
     """Decode, draw and encode into the file `part`; returns the summary."""
-    with _opened(source, "video") as (track, _):
+    with open_track(source, "video") as (track, _):
         expected, aspect, frame_rate = track.frames or None, track.sample_aspect_ratio or Fraction(1), track.average_rate
         promised = (track.container.duration or 0) / av.time_base if len(track.container.streams) < 3 else 0
         sound_rate = next((s.rate for s in track.container.streams.audio[:1] if s.rate in AAC_RATES), 48000)
-    pictures, blocks = _pictures(source), _sound(source, sound_rate)
+    pictures, blocks = decode_pictures(source), decode_sound(source, sound_rate)
     reader, writer = VideoReformatter(), VideoReformatter()
     first, block = next(pictures, None), next(blocks, None)
     if first is None:
         raise ValueError(f"{source} holds no frame, expected at least one")
     stored, channels = (first[1].width, first[1].height), 0 if block is None else len(block)
-    height, width = _pixels(first[1], *stored, reader).shape[:2]
+    height, width = upright_pixels(first[1], *stored, reader).shape[:2]
     wide = 3 * width if side_by_side else width
     if max(height, wide) > LARGEST:
         raise ValueError(f"{source} would make {wide} x {height} pixels; H.264 takes at most {LARGEST} a side")
@@ -260,7 +189,7 @@ def _write(source, part, masks, threshold, side_by_side, progress):
                 masks_used, p = masks_used + 1, None
             if p is None:
                 p = F.interpolate(logits[None, None], (height, width), mode="bilinear").sigmoid()[0, 0].numpy()
-            new = av.VideoFrame.from_ndarray(_drawn(_pixels(frame, *stored, reader), p, threshold, side_by_side))
+            new = av.VideoFrame.from_ndarray(_drawn(upright_pixels(frame, *stored, reader), p, threshold, side_by_side))
             new = writer.reformat(new, None, None, "yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", threads=1)
             new.pts, new.time_base, new.duration = frame.pts, frame.time_base, frame.duration
             out.mux(screen.encode(new))

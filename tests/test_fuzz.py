@@ -29,7 +29,7 @@ from pcma_lib.checkpoints import load_tensors, read_settings
 from pcma_lib.config import PRESETS, TrainConfig
 from pcma_lib.controls import remix, silent_objects
 from pcma_lib.files import read_frame, read_mask, read_wave
-from pcma_lib.training import Run
+from pcma_lib.runs import Run
 
 SECONDS = float(os.environ.get("PCMA_FUZZ_SECONDS", 0))
 PATIENCE = 20  # seconds for one file

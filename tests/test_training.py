@@ -14,7 +14,8 @@ from pcma_lib import AVSS, AudioVisualModel
 from pcma_lib.checkpoints import load_tensors
 from pcma_lib.config import TrainConfig
 from pcma_lib.evaluation import evaluate, table
-from pcma_lib.training import EpochBatches, fit
+from pcma_lib.recipe import EpochBatches
+from pcma_lib.training import fit
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pcma_lib.audio import EXAMPLE_SECONDS, LogMel
-from pcma_lib.datasets import MEAN, STD
+from pcma_lib.clip import MEAN, STD
 from pcma_lib.model import AudioVisualModel
 from pcma_lib.video import clips, main, mark_video
 
