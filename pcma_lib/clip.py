@@ -30,18 +30,17 @@ class Clip:
     category: str | list
 
     def to(self, device):
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Clip(**{k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in moved.items()})
+        return self._with_tensors(lambda v: v.to(device, non_blocking=True))
 
     def lengthened(self, seconds):
         """A batch filled up with zeros to so many seconds, flagged like those of `collate`."""
         more = seconds - self.valid.shape[1]
-        if not more:
-            return self
+        return self._with_tensors(lambda v: F.pad(v, [0, 0] * (v.ndim - 2) + [0, more])) if more else self
+
+    def _with_tensors(self, change):
+        """The same with every tensor changed."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Clip(
-            **{k: F.pad(v, [0, 0] * (v.ndim - 2) + [0, more]) if torch.is_tensor(v) else v for k, v in values.items()}
-        )
+        return Clip(**{k: change(v) if torch.is_tensor(v) else v for k, v in values.items()})
 
 
 def collate(clips):

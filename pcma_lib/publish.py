@@ -16,6 +16,7 @@ from .config import TrainConfig
 from .evaluation import evaluate
 from .files import read_json, read_rows
 from .model import AudioVisualModel
+from .recipe import open_dataset
 
 CURVE_POINTS = 120
 
@@ -34,8 +35,6 @@ def publish(run, target, facts_only=False):
     Raises:
         FileNotFoundError: no finished run there, or its data are gone. ValueError: a file of it that can't be read.
     """
-    from .recipe import open_dataset
-
     run, weights = Path(run), Path(target).with_suffix(".safetensors")
     for name in ("best.safetensors", "config.json", "log.csv", "validation.csv"):
         if not (run / name).is_file():

@@ -8,7 +8,18 @@ import torch
 
 from .checkpoints import PART, make_folder, write_atomically, write_tensors
 
-STATE = ("config", "step", "best", "seconds", "model", "optimizer", "scheduler", "rng", "rows", "validations")
+STATE = {  # what resume.pt holds
+    "config": dict,
+    "step": int,
+    "best": dict | None,
+    "seconds": float,
+    "model": dict,
+    "optimizer": dict,
+    "scheduler": dict,
+    "rng": torch.Tensor,
+    "rows": list,
+    "validations": list,
+}
 
 
 class Run:
@@ -17,7 +28,7 @@ class Run:
     def __init__(self, folder, main):
         self.folder, self.main = Path(folder), main
         self.resume_path = self.folder / "resume.pt"
-        self.rows, self.validations, self.pretraining = [], [], None
+        self.rows, self.validations = [], []
         if main:
             make_folder(self.folder)
 
@@ -30,8 +41,7 @@ class Run:
             return None
         with self.reading():
             state = torch.load(self.resume_path, map_location="cpu", weights_only=True)
-            kinds = (dict, int, dict | None, float, dict, dict, dict, torch.Tensor, list, list)
-            for key, kind in zip(STATE, kinds):
+            for key, kind in STATE.items():
                 if not isinstance(state[key], kind):
                     raise TypeError(f"{key} is {type(state[key]).__name__}")
         self.rows, self.validations = state["rows"], state["validations"]

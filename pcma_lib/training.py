@@ -73,9 +73,8 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     if config.pretrain and not state:
         model.to(accelerator.device)
         options = {"seed": config.seed, "progress": progress and main, "autocast": accelerator.autocast}
-        eye = pretrain_eye(model.network.pyramid, train, config.pretrain, **options)
-        ear = pretrain_ear(model.vggish, train, config.pretrain, **options)
-        run.pretraining = {"eye": eye, "ear": ear}
+        pretrain_eye(model.network.pyramid, train, config.pretrain, **options)
+        pretrain_ear(model.vggish, train, config.pretrain, **options)
     optimizer = make_optimizer(config, [p for p in model.parameters() if p.requires_grad])
     steps_per_epoch = max(1, len(train) // config.batch_size)
     total = min(config.epochs * steps_per_epoch, config.max_steps or sys.maxsize)
