@@ -43,7 +43,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
 
     Raises:
         FileExistsError: output holds a run and resume is False. ValueError: resume with another configuration.
-        FloatingPointError: a loss or weights that are not finite; names the step, its clips and the last good state.
+        FloatingPointError: a loss or gradient that is not finite; names the step, its clips and the last good state.
     """
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # else several processes without a GPU would not know of each other
@@ -125,10 +125,6 @@ def fit(config, output, resume=False, progress=True, after_step=None):
             best = result
             _save(plain, run.folder / "best", result)
 
-    def stop(what, step, names):
-        good = run.resume_path if run.resume_path.is_file() else "none"
-        raise FloatingPointError(f"{what} at step {step}, clips {', '.join(names)}; the last good state is {good}")
-
     started = time.perf_counter()
     bar = tqdm(total=total, initial=step, desc="training", disable=not (progress and main), mininterval=1.0)
     while step < total:
@@ -143,30 +139,21 @@ def fit(config, output, resume=False, progress=True, after_step=None):
             plain.vggish.eval()
         lap = time.perf_counter()
         for parts in zip(*[iter(loader)] * config.accumulate):
-            parts, shares = _weighed(parts, accelerator)
-            measured = []
-            for batch, (of_labelled, of_valid) in zip(parts, shares):
-                batch = batch.to(accelerator.device)
-                with accelerator.autocast():
-                    out = model(batch.frames, batch.log_mel, batch.valid)
-                loss = segmentation_loss(out.logits, batch.masks, batch.labelled, config.stage_weights) * of_labelled
-                if not torch.isfinite(loss):
-                    stop(f"the loss is {loss.item()}", step + 1, batch.name)
-                accelerator.backward(loss / config.accumulate)
-                kept = [m[batch.valid].mean() * of_valid for m in out.masks]
-                kept = kept or [loss.new_tensor(math.nan)] * len(KEPT)  # AVS has no masks
-                measured.append(torch.stack([loss.detach(), *kept]))
+            measured = _backward(model, parts, config, accelerator)
             norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_gradients or math.inf)
+            norm, *means = torch.stack([norm, *accelerator.reduce(measured.mean(0), "mean")]).tolist()  # one wait a step
+            if not math.isfinite(means[0] + norm):
+                what = f"the gradient's norm is {norm}" if math.isfinite(means[0]) else f"the loss is {means[0]}"
+                clips = ", ".join(name for part in parts for name in part.name)
+                good = run.resume_path if run.resume_path.is_file() else "none"
+                raise FloatingPointError(f"{what} at step {step + 1}, clips {clips}; the last good state is {good}")
             rate = scheduler.get_last_lr()[0]
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
-            means = accelerator.reduce(torch.stack(measured).mean(0), "mean").tolist()
             now = time.perf_counter()
-            row = dict(
-                zip(LOG_COLUMNS, (step, step / steps_per_epoch, *means, rate, float(norm), config.batch_size / (now - lap)))
-            )
+            row = dict(zip(LOG_COLUMNS, (step, step / steps_per_epoch, *means, rate, norm, config.batch_size / (now - lap))))
             lap = now
             run.rows.append(row)
             if main:
@@ -175,13 +162,10 @@ def fit(config, output, resume=False, progress=True, after_step=None):
             bar.update(1)
             bar.set_postfix(loss=f"{row['loss']:.2f}", kept=f"{row['kept_1']:.0%}", refresh=False)
             finished = step == total or step % steps_per_epoch == 0
-            saving = finished or step % config.save_every == 0
-            if saving and not all(p.isfinite().all() for p in plain.parameters()):
-                stop("weights are not finite", step, batch.name)
             if finished and (step == total or (step // steps_per_epoch) % config.evaluate_every == 0):
                 validate()
                 model.train()
-            if saving:
+            if finished or step % config.save_every == 0:
                 save_state()
             if after_step:
                 after_step(row)
@@ -204,6 +188,23 @@ def _changed(before, now):
     """Names of the settings that differ; one that an older version did not have counts as its default."""
     before = TrainConfig(**{k: v for k, v in before.items() if k in now}).to_dict()
     return sorted(k for k, v in now.items() if before[k] != v)
+
+
+def _backward(model, parts, config, accelerator):
+    """Adds the gradients of this process's parts of a step. Returns [parts, 4]: of each its loss, and of each mask the share
+    kept, as they count in the step's means; nan without masks."""
+    parts, shares = _weighed(parts, accelerator)
+    measured = []
+    for batch, (of_labelled, of_valid) in zip(parts, shares):
+        batch = batch.to(accelerator.device)
+        with accelerator.autocast():
+            out = model(batch.frames, batch.log_mel, batch.valid)
+        loss = segmentation_loss(out.logits, batch.masks, batch.labelled, config.stage_weights) * of_labelled
+        accelerator.backward(loss / config.accumulate)
+        kept = [m[batch.valid].mean() * of_valid for m in out.masks]
+        kept = kept or [loss.new_tensor(math.nan)] * len(KEPT)  # AVS has no masks
+        measured.append(torch.stack([loss.detach(), *kept]))
+    return torch.stack(measured)
 
 
 def _weighed(parts, accelerator):

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -60,6 +61,20 @@ def train_in_double(record, *arguments):
     training.collate = evaluation.collate = stacked
     training.main(arguments)
     Path(record + os.environ.get("RANK", "0")).write_text(json.dumps(seen))
+
+
+def train_on_a_bad_clip(name, *arguments):
+    """The command line; a clip's frames are not numbers."""
+    read = AVSS.__getitem__
+
+    def reading(self, index):
+        clip = read(self, index)
+        if clip.name == name:
+            clip.frames.fill_(float("nan"))
+        return clip
+
+    AVSS.__getitem__ = reading
+    training.main(arguments)
 
 
 # Clips of 2 x 2 pixels: marked, truth, labelled. A: half of the truth marked; a pixel marked where there is none.
@@ -276,6 +291,16 @@ def test_a_killed_worker_ends_the_job_and_two_processes_or_one_go_on_to_the_same
 
 
 @pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_all_processes_with_a_message_that_names_the_clips(demo, tmp_path):
+    arguments = training_of(demo, tmp_path / "run", batch_size=2)
+    process = started(*launched(__file__, "bad_clip", "demo_train_00007", *arguments))
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1 and not (tmp_path / "run" / "result.json").exists()
+    clips = re.findall(r"error: the loss is nan at step \d, clips (\w+); the last good state is", errors)
+    assert len(clips) == 2 and "demo_train_00007" in clips, errors[-3000:]
+
+
+@pytest.mark.slow
 def test_two_nodes_train_like_one_process_pretraining_included(demo, tmp_path):
     command, changes = ["-m", "pcma_lib.training"], {"pretrain": 2}
     run(*command, *training_of(demo, tmp_path / "one", **changes), processes=1)
@@ -302,4 +327,4 @@ def test_notebook_08_trains_in_two_processes(tmp_path):
 
 
 if __name__ == "__main__":
-    {"train_in_double": train_in_double, "measure": measure}[sys.argv[1]](*sys.argv[2:])
+    {"train_in_double": train_in_double, "bad_clip": train_on_a_bad_clip, "measure": measure}[sys.argv[1]](*sys.argv[2:])
