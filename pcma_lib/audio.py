@@ -120,7 +120,7 @@ class VGGish(nn.Module):
 
 
 class Postprocessor(nn.Module):
-    """VGGish's PCA whitening and 8-bit quantisation, as AudioSet's published embeddings have them.
+    """VGGish's PCA whitening and 8-bit quantisation, as AudioSet's published embeddings have them: cut off, not rounded.
 
     Audio-visual segmentation uses the raw embedding instead; this class is for comparing with published features.
 
@@ -141,7 +141,7 @@ class Postprocessor(nn.Module):
 
     def forward(self, embedding):
         whitened = (embedding - self.pca_means) @ self.pca_eigen_vectors.T
-        return torch.round((whitened.clamp(-2.0, 2.0) + 2.0) * (255.0 / 4.0))
+        return ((whitened.clamp(-2.0, 2.0) + 2.0) * (255.0 / 4.0)).floor()
 
 
 def load_vggish(path):

@@ -22,7 +22,7 @@ from .datasets import DATASETS
 from .inference import fast
 from .losses import segmentation_loss
 from .model import NETWORKS
-from .recipe import best_precision, make_optimizer, prepare_for_speed
+from .recipe import best_device, best_precision, make_optimizer, prepare_for_speed
 
 
 def machine():
@@ -74,7 +74,7 @@ def inference(network="pcmanet", backbone="resnet50", batches=(1, 8), image_size
 
     The last line says by how much the two differ, as the largest difference of a logit in standard deviations.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device()
     torch.manual_seed(0)
     model = _calibrated(NETWORKS[network](backbone).to(device), image_size)
     rows = {"plain float32": model, "fast": fast(model)}
@@ -113,7 +113,7 @@ def _calibrated(model, image_size):
 
 def training(network="pcmanet", backbone="resnet50", batches=(4, 16), image_size=224, compile=False, calls=3):
     """Yield a table's lines: a step in plain float32, and as `fit` takes it; five frames a clip, VGGish left out."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device()
     config = TrainConfig(network=network, backbone=backbone, image_size=image_size, compile=compile)
     torch.manual_seed(0)
     plain = NETWORKS[network](backbone).to(device).train()

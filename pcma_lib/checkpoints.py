@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 PART = ".part"  # end of the names of files being written
+UMASK = os.umask(0)  # it can be read by setting it alone, which is not for a moment when other threads write
+os.umask(UMASK)
 
 
 def make_folder(path):
@@ -39,7 +41,7 @@ def write_atomically(path, write):
         write(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~UMASK)
         os.replace(temporary, path)
     except OSError as error:
         if error.errno is None or error.filename not in (None, temporary):
@@ -57,12 +59,6 @@ def write_tensors(path, write):
     except (RuntimeError, SafetensorError) as error:
         free = shutil.disk_usage(Path(path).parent).free
         raise OSError(f"{path} could not be written, {free} bytes are free ({error}); the old one is kept") from None
-
-
-def _umask():
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def write_json(path, content):

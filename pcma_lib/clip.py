@@ -30,7 +30,7 @@ class Clip:
     category: str | list
 
     def to(self, device):
-        return self._with_tensors(lambda v: v.to(device, non_blocking=True))
+        return self._with_tensors(lambda v: v.to(device))
 
     def lengthened(self, seconds):
         """A batch filled up with zeros to so many seconds, flagged like those of `collate`."""

@@ -98,7 +98,7 @@ class TrainConfig:
 
     @classmethod
     def preset(cls, name, /, **changes):
-        """A named setting with changes; a change of None is ignored, so that a notebook can leave it open.
+        """A named setting with changes.
 
         Raises:
             ValueError: no such preset or field.
@@ -108,7 +108,7 @@ class TrainConfig:
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := set(changes) - known:
             raise ValueError(f"TrainConfig has no {', '.join(sorted(unknown))}; its fields are {', '.join(sorted(known))}")
-        return cls(**{**PRESETS[name], **{k: v for k, v in changes.items() if v is not None}})
+        return cls(**{**PRESETS[name], **changes})
 
     def model_settings(self):
         """The arguments of `AudioVisualModel`."""
@@ -164,7 +164,7 @@ _SMALL = dict(
 )  # fmt: skip
 _PAPER = dict(
     image_size=224, channels=256, groups=8, threshold=0.99, pretrained=True, vggish_weights="weights/vggish.safetensors",
-    optimizer="adam", learning_rate=1e-4, schedule="constant", batch_size=4,
+    optimizer="adam", learning_rate=1e-4, schedule="constant", batch_size=4, save_every=500,
 )  # fmt: skip
 PRESETS = {
     "quick": dict(_SMALL, data="data/quick", image_size=64, channels=32, epochs=2, batch_size=4, warmup_steps=2, pretrain=3),

@@ -18,11 +18,11 @@ class AVSBench(Dataset):
     Args:
         root: folder of the layout. split: "train", "val" or "test".
         image_size: side in pixels to which frames and masks are brought.
-        training: True augments (crop, flip, colour, loudness) and, for S4, labels the first frame only.
+        training: True augments (crop, flip, colour, loudness).
         semantic: masks hold classes (AVSS only) instead of 0/1.
         cache: keep decoded clips in memory.
         seed: of the augmentation and of the controls; `set_epoch` varies the former.
-        negative_audio: share of training clips that get muted, noise or off-screen sound and an empty mask.
+        negative_audio: share of training clips that get no sound, noise or another clip's, and an empty mask.
         remix: share of training clips of composed data whose sounding objects are drawn anew.
         sound: None, or a control of `controls.CONTROLS` applied to every clip.
         unheard: of composed data, only clips whose sounds no training clip holds, and controls with such sounds alone.
@@ -243,13 +243,13 @@ class AVSS(AVSBench):
         return self.rows[index]["a_obj"]
 
     def _folder(self, row):
-        return inside(self.root, row["label"], row["uid"])
-
-    def paths(self, row):
         if row["label"] not in self.seconds:
             raise ValueError(
                 f"{self.root / self.index_file}: label {row['label']!r} of {row['uid']}; expected v1s, v1m or v2"
             )
+        return inside(self.root, row["label"], row["uid"])
+
+    def paths(self, row):
         folder, seconds = self._folder(row), range(self.seconds[row["label"]])
         first_only = row["label"] == "v1s" and row["split"] == "train"
         masks = [None if first_only and k else folder / "labels_rgb" / f"{k}.png" for k in seconds]

@@ -40,25 +40,30 @@ def binary_measures():
     }
 
 
-def evaluate(model, dataset, batch_size=8, controls=(), device=None, rank=0, world=1, workers=0):
+def evaluate(model, dataset, batch_size=8, controls=(), rank=0, world=1, workers=0):
     """Measure a model on a data set.
 
     Args:
         model: an `AudioVisualModel`. dataset: not in training mode.
-        controls: names from `controls.CONTROLS`, or "all" for those that this data can answer.
+        controls: names from `controls.CONTROLS`, or "all" for those that this data can answer (of classes none).
         rank, world: this process and how many share the work; the metrics are then summed over all.
 
     Returns:
         dict of floats:
         miou (per frame, as released), miou_whole_set, f_measure (as released, one clip a batch), f_measure_at_half,
         f_measure_whole_set, miou_sounding (per frame, frames with an empty truth left out), marked (share of pixels);
-        semantic data: miou, miou_without_background. And "controls": for each
+        semantic data: miou, miou_without_background. And "controls", where there are any: for each
         marked, miou (per frame against the original truth, frames with an empty truth left out; for "other_object"
         against that object) and drop, relative to miou_sounding (not for "other_object").
+
+    Raises:
+        ValueError: controls by name on semantic data.
     """
-    device = device or next(model.parameters()).device
+    device = next(model.parameters()).device
     run = (batch_size, device, rank, world, workers)
     if dataset.num_classes > 1:
+        if controls and controls != "all":
+            raise ValueError("controls measure the mask of what sounds; this data is semantic")
         metric = SemanticIoU(dataset.num_classes).to(device)
         for logits, batch in _predictions(model, dataset, *run):
             metric.update(logits, batch.masks, batch.labelled)

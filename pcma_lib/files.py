@@ -31,7 +31,7 @@ def inside(root, *parts):
 
 def named_paths(items):
     """NAME=PATH as given on a command line, or PATH for its own name -> dict of names to paths."""
-    return dict(item.split("=", 1) if "=" in item else (item, item) for item in items)
+    return dict(item.split("=", 1) if "=" in item and not Path(item).exists() else (item, item) for item in items)
 
 
 def read_json(path):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .fusion import GuidedFusion
-from .pcmanet import PCMANet
+from .pcmanet import PCMANet, PCMAOutput
 from .qsca import choose_path
 
 
@@ -214,4 +214,4 @@ class _HalfPrecision(nn.Module):
     def forward(self, frames, sound, valid=None):
         with torch.autocast(frames.device.type, torch.bfloat16):
             out = self.model(frames, sound, valid)
-        return out._replace(logits=tuple(o.float() for o in out.logits))
+        return PCMAOutput(tuple(o.float() for o in out.logits), out.masks)  # compiles, unlike _replace

@@ -137,8 +137,8 @@ class SemanticIoU(Metric):
     """AVSS: for each class the sum of per-frame IoU over the number of frames with it in prediction or truth.
 
     Shapes of update(logits, target, labelled=None): [B, T, K, H, W] and classes [B, T, H, W]; or one clip without B.
-    compute(): the mean over the classes that occurred. `without_background()` leaves out class 0 (the released code
-    leaves out the last class instead, though index 0 is the background).
+    compute(): the mean over the classes that occurred (the released code counts the others as 0). `without_background()`
+    leaves out class 0 (the released code leaves out the last class instead, though index 0 is the background).
     """
 
     full_state_update = False
@@ -168,4 +168,5 @@ class SemanticIoU(Metric):
         return self.per_class().nanmean()
 
     def without_background(self):
-        return self.per_class()[1:].nanmean()
+        with self.sync_context():  # torchmetrics adds up the processes' shares for compute() alone
+            return self.per_class()[1:].nanmean()

@@ -19,6 +19,7 @@ from .controls import silent_objects
 from .datasets import AVSS
 from .files import named_paths
 from .model import AudioVisualModel
+from .recipe import best_device
 
 RIDGE = 1e-2  # penalty of a readout's weights, for features of unit variance
 PROBED = ("attention", "aligned", "guide", "fused", "logits")  # of AVGA twice, QSCA, the fusion, the head
@@ -149,7 +150,10 @@ def main(arguments=None):
     given = parser.parse_args(arguments)
     try:
         splits = [AVSS(given.data, split, given.image_size, cache=True) for split in ("val", "test")]
-        found = {n: probe_parts(AudioVisualModel.load(path), *splits) for n, path in named_paths(given.models).items()}
+        found = {
+            n: probe_parts(AudioVisualModel.load(path).to(best_device()), *splits)
+            for n, path in named_paths(given.models).items()
+        }
         if given.output:
             write_json(given.output, found)
     except (ValueError, OSError) as error:

@@ -16,7 +16,7 @@ from .config import TrainConfig
 from .evaluation import evaluate
 from .files import read_json, read_rows
 from .model import AudioVisualModel
-from .recipe import open_dataset
+from .recipe import best_device, open_dataset
 
 CURVE_POINTS = 120
 
@@ -36,7 +36,7 @@ def publish(run, target, facts_only=False):
         FileNotFoundError: no finished run there, or its data are gone. ValueError: a file of it that can't be read.
     """
     run, weights = Path(run), Path(target).with_suffix(".safetensors")
-    for name in ("best.safetensors", "config.json", "log.csv", "validation.csv"):
+    for name in ("best.safetensors", "config.json", "log.csv", "validation.csv", "result.json"):
         if not (run / name).is_file():
             raise FileNotFoundError(f"{run} is not a finished run: {name} is missing")
     try:
@@ -48,7 +48,7 @@ def publish(run, target, facts_only=False):
     if not facts_only:
         model.save(weights, half=True)
         model = AudioVisualModel.load(weights)
-    measured = evaluate(model, open_dataset(config, "test"), controls="all")
+    measured = evaluate(model.to(best_device()), open_dataset(config, "test"), controls="all")
     facts = {
         "config": config.to_dict(),
         "test": measured,

@@ -46,8 +46,10 @@ def open_dataset(config, split, **options):
 
 def build_model(config, num_classes=1):
     """The model that a configuration names, with its pretrained parts."""
+    pretrained = config.pretrained if isinstance(config.pretrained, bool) else resolve(config.pretrained)
     local = resolve("weights") / f"{config.backbone}.safetensors"  # where data_scripts/fetch_weights.py puts them
-    pretrained = str(local) if config.pretrained is True and local.is_file() else config.pretrained
+    if pretrained is True and local.is_file():
+        pretrained = local
     model = AudioVisualModel(**config.model_settings(), num_classes=num_classes, pretrained=pretrained)
     if config.vggish_weights:
         path = resolve(config.vggish_weights)
@@ -86,6 +88,11 @@ def share_of_rate(config, step, total):
     if config.schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - config.warmup_steps) / max(1, total - config.warmup_steps)))
+
+
+def best_device():
+    """The GPU where there is one that CUDA knows (the measures are in double, which Apple's does not compute)."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def best_precision():

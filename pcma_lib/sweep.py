@@ -54,8 +54,9 @@ def run_rows(rows, output, parallel=1, **common):
         parallel: rows at a time, which share the processor's cores. common: parameters of every row.
 
     Returns:
-        dict, also in output/summary.json: for each row "parameters" and, of its metrics.json, "test" (the test split's
-        measures and controls), "validation" and "seconds"; or "error", the last line of what the run said.
+        dict, also in output/summary.json beside the rows of earlier calls: for each row "parameters" and, of its
+        metrics.json, "test" (the test split's measures and controls), "validation" and "seconds"; or "error", the last
+        line of what the run said.
 
     A row that was killed goes on where its last saved state left it. Called again with other parameters for a row, a
     finished row counts as not run and ends in an error, for its folder holds another run.
@@ -65,7 +66,8 @@ def run_rows(rows, output, parallel=1, **common):
     with ThreadPoolExecutor(parallel) as pool:
         done = pool.map(lambda item: _run_row(*item, threads), [(output, n, {**common, **p}) for n, p in rows.items()])
         summary = dict(zip(rows, done))
-    write_json(output / "summary.json", summary)
+    path = output / "summary.json"
+    write_json(path, {**(read_json(path) if path.is_file() else {}), **summary})
     return summary
 
 

@@ -22,7 +22,16 @@ from .losses import segmentation_loss
 from .model import AudioVisualModel
 from .pretraining import pretrain_ear, pretrain_eye
 from .processes import share_batch_norm
-from .recipe import EpochBatches, best_precision, build_model, make_optimizer, open_dataset, prepare_for_speed, share_of_rate
+from .recipe import (
+    EpochBatches,
+    best_device,
+    best_precision,
+    build_model,
+    make_optimizer,
+    open_dataset,
+    prepare_for_speed,
+    share_of_rate,
+)
 from .runs import Run
 
 KEPT = ("kept_3", "kept_2", "kept_1")  # M_3, M_2, M_1
@@ -46,7 +55,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
         FloatingPointError: a loss or gradient that is not finite; names the step, its clips and the last good state.
     """
     accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # else several processes without a GPU would not know of each other
+        cpu=best_device().type == "cpu",  # else several processes without a GPU would not know of each other
         mixed_precision=best_precision() if config.mixed_precision == "auto" else config.mixed_precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
@@ -83,7 +92,6 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     if state:
         with run.reading():
             model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
             scheduler.load_state_dict(state["scheduler"])
             torch.set_rng_state(state["rng"])
         step, best, seconds = state["step"], state["best"], state["seconds"]
@@ -91,6 +99,9 @@ def fit(config, output, resume=False, progress=True, after_step=None):
         model = share_batch_norm(model, accelerator.device)
     model = prepare_for_speed(model, config)
     model, optimizer = accelerator.prepare(model, optimizer)
+    if state:
+        with run.reading():  # after prepare, which would bring Adam's step counts to the GPU, and each step to wait for them
+            optimizer.load_state_dict(state["optimizer"])
     plain = accelerator.unwrap_model(model)
     if main:
         write_json(run.folder / "config.json", config.to_dict())
@@ -248,11 +259,11 @@ def main(arguments=None):
             state.print(json.dumps(result, indent=2))
             state.destroy_process_group()  # left to the exit, its threads at times abort a process that has finished
         else:
-            model = AudioVisualModel.load(given.checkpoint)
+            model = AudioVisualModel.load(given.checkpoint).to(best_device())
             semantic = model.settings.get("num_classes", 1) > 1
             options = {"semantic": semantic, "unheard": given.unheard, "cache": True}
             data = DATASETS[given.dataset](given.data, given.split, given.image_size, **options)
-            print(table(evaluate(model, data, controls=() if semantic else "all")))
+            print(table(evaluate(model, data, controls="all")))
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
 

@@ -27,6 +27,7 @@ from .decoding import decode_pictures, decode_sound, open_track, sample_pictures
 from .figures import MASK, overlay
 from .inference import fast
 from .model import AudioVisualModel
+from .recipe import best_device
 
 WINDOW = 15600  # samples at 16 kHz that one log-mel example of 96 frames spans
 LARGEST = 16384  # pixels a side that the H.264 encoder takes
@@ -218,7 +219,7 @@ def main(arguments=None):
     try:
         checkpoint = given.pop("checkpoint")
         model = AudioVisualModel.load(checkpoint) if checkpoint else AudioVisualModel.demo()
-        model = fast(model.to("cuda" if torch.cuda.is_available() else "cpu"))
+        model = fast(model.to(best_device()))
         print(json.dumps(mark_video(model=model, **given), indent=2))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

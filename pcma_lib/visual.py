@@ -1,5 +1,7 @@
 """Visual features of four sizes: a timm encoder and a CBR to C channels each (paper III-A)."""
 
+from pathlib import Path
+
 import timm
 from torch import nn
 
@@ -25,8 +27,8 @@ def build_encoder(backbone, pretrained=False, stages=None):
         stages: channels of a ResNet's four stages, to make it narrower than published; only from scratch.
 
     Raises:
-        ValueError: unknown name, strides that do not fit, or stages together with pretrained.
-        OSError: weights that can't be fetched.
+        ValueError: unknown name, strides that do not fit, stages together with pretrained, a file of other weights.
+        OSError: weights that are not there or can't be fetched.
     """
     if backbone not in timm.list_models():
         raise ValueError(f"backbone {backbone!r} is not a timm model; timm.list_models() names them")
@@ -42,11 +44,15 @@ def build_encoder(backbone, pretrained=False, stages=None):
     options["out_indices"] = indices
     if not pretrained:
         return timm.create_model(backbone, **options)
-    if isinstance(pretrained, (str, bytes)) or hasattr(pretrained, "__fspath__"):
-        return timm.create_model(backbone, pretrained=True, pretrained_cfg_overlay={"file": str(pretrained)}, **options)
+    if pretrained is not True:
+        if not Path(pretrained).is_file():
+            raise FileNotFoundError(f"no ImageNet weights of {backbone} at {pretrained}")
+        options["pretrained_cfg_overlay"] = {"file": str(pretrained)}
     try:
         return timm.create_model(backbone, pretrained=True, **options)
     except Exception as error:
+        if pretrained is not True:
+            raise ValueError(f"{pretrained} does not hold weights of {backbone} ({type(error).__name__}: {error})") from None
         raise OSError(
             f"ImageNet weights of {backbone} are neither in timm's cache nor reachable ({type(error).__name__}). "
             "Give a local file (pretrained='resnet50.safetensors') or train from scratch (pretrained=False)."

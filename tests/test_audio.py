@@ -3,7 +3,7 @@ import pytest
 import scipy.signal
 import torch
 
-from pcma_lib import LogMel, VGGish
+from pcma_lib import LogMel, Postprocessor, VGGish
 
 
 def naive_log_mel(wave):
@@ -48,6 +48,15 @@ def test_other_rates_and_stereo_are_resampled_and_mixed(rate):
 def test_bad_waveforms_are_refused(wave, message):
     with pytest.raises(ValueError, match=message):
         LogMel()(wave)
+
+
+def test_embeddings_are_whitened_clipped_and_cut_off_to_a_byte():
+    components, means = torch.eye(128).flip(0), torch.full((128, 1), 0.5)
+    embedding = torch.zeros(128)
+    embedding[:4] = torch.tensor([0.5, 2.49, -9.0, 9.0])  # without the mean 0, 1.99 and beyond both ends
+    expected = torch.full((128,), (2 - 0.5) * 63.75 // 1)
+    expected[-4:] = torch.tensor([255.0, 0.0, 254.0, 127.0])  # 255, 0, 254.4, 127.5
+    assert torch.equal(Postprocessor(components, means)(embedding), expected)
 
 
 def test_vggish_has_the_published_size():

@@ -70,6 +70,11 @@ def test_unheard_clips_and_controls_have_no_sound_that_training_holds(copy):
     assert len(AVSS(copy, "test", unheard=True)) == len(AVSS(copy, "test")), "the demo's splits share no sound"
     with pytest.raises(ValueError, match="unheard"):
         AVSS(copy, "train", unheard=True)
+    index = (copy / "metadata.csv").read_text()
+    (copy / "metadata.csv").write_text(index.replace(",v1m,", ",v3,"))
+    with pytest.raises(ValueError, match="expected v1s, v1m or v2"):
+        AVSS(copy, "test", unheard=True)
+    (copy / "metadata.csv").write_text(index)
     unheard = {"siren", "clock", "engine", "kettle"}
     for path in copy.glob("v1m/*/objects.json"):
         objects = json.loads(path.read_text())

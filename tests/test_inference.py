@@ -4,7 +4,8 @@ import torch
 from pcma_lib import AudioVisualModel, AVSBaseline, PCMANet
 from pcma_lib.benchmark import _calibrated, inference, loading, training
 from pcma_lib.fusion import resize
-from pcma_lib.inference import UpsampledCBR, Winograd, fast
+from pcma_lib.inference import UpsampledCBR, Winograd, _HalfPrecision, fast
+from pcma_lib.qsca import choose_path
 from pcma_lib.visual import CBR
 
 
@@ -110,6 +111,17 @@ def test_the_compiled_path_is_one_graph():
     compiled = torch.compile(model, fullgraph=True, backend="eager")  # a break in the graph raises
     with torch.no_grad():
         torch.testing.assert_close(compiled(frames, sound).logits[0], model(frames, sound).logits[0])
+
+
+def test_half_precision_as_on_a_gpu_is_one_graph_and_gives_nearly_the_same_logits():
+    model, (frames, sound) = network(), inputs((64, 64))
+    choose_path(model, dense=True)
+    half = _HalfPrecision(model)
+    compiled = torch.compile(half, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        exact, expected, found = (m(frames, sound).logits[0] for m in (model, half, compiled))
+    assert found.dtype == torch.float32 and 0 < (found - exact).std() < 0.1 * exact.std()
+    torch.testing.assert_close(found, expected)
 
 
 def test_the_benchmark_prints_a_table(demo):

@@ -100,5 +100,7 @@ def test_masks_never_grow_towards_fine_stages(threshold, classes, seed):
 def test_a_pixel_is_kept_between_one_minus_c_and_c():
     logits = torch.logit(torch.tensor([0.05, 0.2, 0.5, 0.8, 0.95])).view(1, 1, 1, 5)
     assert ConfidenceInducedMasking(0.9)(logits).flatten().tolist() == [0, 1, 1, 1, 0]
+    logits = torch.tensor([-4.625, -4.5, 4.5, 4.625], dtype=torch.bfloat16).view(1, 1, 1, 4)  # 0.9903 and 0.989
+    assert ConfidenceInducedMasking(0.99)(logits).flatten().tolist() == [0, 1, 1, 0]
     with pytest.raises(ValueError, match="threshold"):
         ConfidenceInducedMasking(0.4)

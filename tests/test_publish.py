@@ -29,8 +29,10 @@ def test_a_published_run_is_half_as_large_and_tells_what_its_own_weights_reach(d
 
 
 def test_an_unfinished_run_is_not_published(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"best\.safetensors is missing"):
-        publish(tmp_path, tmp_path / "shared")
+    for name in ("best.safetensors", "config.json", "log.csv", "validation.csv", "result.json"):
+        with pytest.raises(FileNotFoundError, match=f"{name} is missing"):
+            publish(tmp_path, tmp_path / "shared")
+        (tmp_path / name).touch()
 
 
 def test_the_shipped_model_is_small_and_is_the_one_its_facts_describe():

@@ -25,7 +25,8 @@ def test_table_iv_has_its_six_rows_and_ends_with_the_whole_network():
 def test_a_failed_row_is_reported_and_leaves_its_log(tmp_path):
     summary = run_rows({"wrong": {"settings": {"groups": 3}}}, tmp_path, preset="quick")
     assert "must be divisible by groups (3)" in summary["wrong"]["error"]
-    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    again = run_rows({"wrong too": {"settings": {"groups": 3}}}, tmp_path, preset="quick")
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary | again
     assert "groups (3)" in (tmp_path / "wrong" / "papermill.log").read_text()
 
 
@@ -33,3 +34,9 @@ def test_an_unknown_row_is_named(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["ablation", "--output", "unused", "--rows", "AVGO"])
     assert stopped.value.code == 2 and "AVGO" in capsys.readouterr().err
+
+
+def test_a_model_of_classes_goes_through_the_whole_notebook(tmp_path):
+    settings = {"semantic": True, "pretrain": 0, "max_steps": 1}
+    row = run_rows({"classes": {"settings": settings}}, tmp_path, preset="quick")["classes"]
+    assert row["test"]["clips"] == 6 and 0 <= row["test"]["miou_without_background"] <= 1 and "controls" not in row["test"]

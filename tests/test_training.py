@@ -14,7 +14,7 @@ from pcma_lib import AVSS, AudioVisualModel
 from pcma_lib.checkpoints import load_tensors
 from pcma_lib.config import TrainConfig
 from pcma_lib.evaluation import evaluate, table
-from pcma_lib.recipe import EpochBatches
+from pcma_lib.recipe import EpochBatches, build_model
 from pcma_lib.training import fit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,6 +98,21 @@ def test_the_papers_presets_hold_its_settings(preset, epochs):
 def test_wrong_settings_are_named(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         TrainConfig.preset("quick", **change)
+
+
+def test_none_unsets_a_field_that_may_be_unset_and_no_other():
+    assert TrainConfig.preset("s4", vggish_weights=None).vggish_weights is None
+    with pytest.raises(ValueError, match="epochs must be int, got None"):
+        TrainConfig.preset("s4", epochs=None)
+
+
+@pytest.mark.parametrize("content, error", [(None, FileNotFoundError), (b"nothing", ValueError)])
+def test_encoder_weights_that_are_no_file_or_no_weights_are_named(tmp_path, content, error):
+    path = tmp_path / "encoder.safetensors"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(error, match="encoder.safetensors"):
+        build_model(TrainConfig.preset("quick", stages=None, pretrained=str(path)))
 
 
 def test_a_checkpoint_that_is_none_is_refused(tmp_path):

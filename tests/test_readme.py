@@ -1,0 +1,60 @@
+"""The README's results are those of docs/results, and what it names exists."""
+
+import json
+import re
+from statistics import mean
+
+import pytest
+
+from pcma_lib.config import resolve
+
+README = resolve("README.md").read_text()
+RUNS = {path.stem: json.loads(path.read_text()) for path in resolve("docs/results").glob("*.json")}
+DEMO = {
+    f"{name}, seed 0": RUNS[stem]
+    for name, stem in (("PCMANet", "demo"), ("AVS", "demo_avs"), ("PCMANet, vision only", "demo_vision_only"))
+}
+SEEDS = {"demo": RUNS["seeds"] | DEMO, "stamps": RUNS["stamps"]}
+
+
+def row(title, tests):
+    """A line of the README's table from the test measures of a recipe's seeds, controls of those that mark something."""
+
+    def of(control, measure, form):
+        return form.format(mean(t["controls"][control][measure] for t in tests if t["marked"]))
+
+    cells = [", ".join(f"{t['miou']:.3f}" for t in tests), f"{mean(t['miou_whole_set'] for t in tests):.3f}"]
+    cells += [of("swapped", "drop", "{:.0%}"), of("noise", "marked", "{:.1%}"), of("other_object", "miou", "{:.2f}")]
+    return f"| {title} | {' | '.join(cells).replace('%', ' %')} |"
+
+
+@pytest.mark.parametrize(
+    "data, name, title",
+    [
+        ("demo", "PCMANet", "PCMANet (`make train` is the first)"),
+        ("demo", "PCMANet, late negatives", "the same, 15 % foreign sounds in the second half"),
+        ("demo", "PCMANet, vision only", "PCMANet, vision only"),
+        ("demo", "AVS", "AVS, the baseline"),
+        ("stamps", "PCMANet", "PCMANet (`make stamps` is the first)"),
+        ("stamps", "PCMANet, late negatives", "the same, 15 % foreign sounds in the second half"),
+        ("stamps", "PCMANet, vision only", "PCMANet, vision only"),
+        ("stamps", "AVS", "AVS, the baseline"),
+    ],
+)
+def test_results_are_those_of_the_runs(data, name, title):
+    part = README[README.index(f"**{data}**") :]
+    tests = [SEEDS[data][f"{name}, seed {seed}"]["test"] for seed in range(3)]
+    assert row(title, tests) in part
+
+
+def test_the_shipped_models_results_are_those_of_its_run():
+    test = json.loads(resolve("pcma_lib/demo_model.json").read_text())["test"]
+    assert row("**the shipped demo model** (1200 clips, one seed)", [test]) in README
+
+
+def test_links_and_modules_of_the_readme_exist():
+    links = [x for x in re.findall(r"\]\(([^)]+)\)", README) if not x.startswith("http")]
+    modules = [x.replace(".", "/") + ".py" for x in re.findall(r"-m (pcma_lib\.\w+)", README)]
+    scripts = re.findall(r"(?:pcma_lib|data_scripts|tests)/\w+\.\w+", README)
+    assert len(links) > 15 and len(modules) > 3
+    assert [x for x in {*links, *modules, *scripts} if not resolve(x).exists()] == []
