@@ -182,6 +182,7 @@ def finished_run(name, content):
         (here / "run" / "config.json").write_text(json.dumps(TrainConfig.preset("quick", data=str(here / "data")).to_dict()))
         for file in ("log.csv", "validation.csv"):
             (here / "run" / file).write_text("step,epoch\n1,0.5\n")
+        (here / "run" / "result.json").write_text("{}")
         (here / "run" / name).write_bytes(content)
 
     return write
