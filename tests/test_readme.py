@@ -52,6 +52,12 @@ def test_the_shipped_models_results_are_those_of_its_run():
     assert row("**the shipped demo model** (1200 clips, one seed)", [test]) in README
 
 
+def test_the_classes_that_failed_are_told():
+    test = RUNS["stamps"]["PCMANet, all 48 classes, seed 0"]["test"]
+    drop = f"{test['controls']['swapped']['drop']:.0%}".replace("%", " %")
+    assert f"{test['miou']:.3f}, and another clip's sound takes {drop}" in README
+
+
 def test_links_and_modules_of_the_readme_exist():
     links = [x for x in re.findall(r"\]\(([^)]+)\)", README) if not x.startswith("http")]
     modules = [x.replace(".", "/") + ".py" for x in re.findall(r"-m (pcma_lib\.\w+)", README)]
