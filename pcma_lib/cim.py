@@ -8,8 +8,8 @@ from torch import nn
 def confidence(logits):
     """How sure the prediction is of each pixel: [N, K, H, W] -> [N, 1, H, W] in [0.5, 1] (K = 1) or [1/K, 1].
 
-    For K = 1 the larger of p and 1 - p with p = sigmoid(logit); for K > 1 the largest softmax probability. At least in
-    float32, for between 0.5 and 1 bf16 knows steps of 0.004 alone.
+    For K = 1 the larger of p and 1 - p with p = sigmoid(logit); for K > 1 the largest softmax probability. In float32
+    at least: between 0.5 and 1, bf16 has steps of 0.004.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if logits.shape[1] == 1:
