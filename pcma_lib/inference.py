@@ -31,13 +31,13 @@ def fast(model, compile=False):
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     gpu = next(model.parameters()).device.type == "cuda"
+    choose_path(model, dense=gpu or compile)
     _fold_batch_norms(model)
     for module in list(model.modules()):
         if isinstance(module, PCMANet):
             module.finest_only = True
             if not gpu:
                 module.fusion = nn.ModuleList(map(UpsampledFusion, module.fusion))
-    choose_path(model, dense=gpu or compile)
     if not gpu and not compile:
         for module in list(model.modules()):
             for name, conv in module.named_children():

@@ -39,15 +39,16 @@ def segmentation_loss(logits, target, labelled, weights=(1.0, 1.0, 1.0, 1.0)):
     Args:
         logits: a sequence of [B, T, K, H, W]; K > 1 uses cross-entropy over the classes.
         target: [B, T, H, W] whole numbers: 0/1, or the class for K > 1.
-        labelled: [B, T] bool.
+        labelled: [B, T] bool; on the CPU a GPU need not be waited for to say how many there are.
         weights: lambda_i, one a stage.
 
     Returns a scalar, a mean over the labelled frames; 0 where there are none.
     """
-    truth = target[labelled]
+    chosen = labelled.flatten().nonzero().squeeze(1).to(target.device, non_blocking=True)
+    truth = target.flatten(0, 1)[chosen]
     total = logits[0].new_zeros(())
     for weight, stage in zip(weights, logits):
-        predicted = stage[labelled].to(torch.promote_types(stage.dtype, torch.float32))
+        predicted = stage.flatten(0, 1)[chosen].to(torch.promote_types(stage.dtype, torch.float32))
         if predicted.shape[1] == 1:
             total = total + weight * bce_iou_loss(predicted, (truth > 0).unsqueeze(1).float())
         else:

@@ -74,13 +74,12 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     set_seed(config.seed)
     train = open_dataset(config, "train", training=True, remix=config.remix)
     val = open_dataset(config, "val")
-    model = build_model(config, train.num_classes)
+    model = build_model(config, train.num_classes).to(accelerator.device)
     if config.cache:
         for dataset in (train, val):
             for index in tqdm(range(len(dataset)), f"reading {dataset.split}", disable=not (progress and main), leave=False):
                 dataset.raw(index)
     if config.pretrain and not state:
-        model.to(accelerator.device)
         options = {"seed": config.seed, "progress": progress and main, "autocast": accelerator.autocast}
         pretrain_eye(model.network.pyramid, train, config.pretrain, **options)
         pretrain_ear(model.vggish, train, config.pretrain, **options)
@@ -204,28 +203,27 @@ def _changed(before, now):
 def _backward(model, parts, config, accelerator):
     """Adds the gradients of this process's parts of a step. Returns [parts, 4]: of each its loss, and of each mask the share
     kept, as they count in the step's means; nan without masks."""
-    parts, shares = _weighed(parts, accelerator)
+    parts, shares, seconds = _weighed(parts, accelerator)
     measured = []
-    for batch, (of_labelled, of_valid) in zip(parts, shares):
-        batch = batch.to(accelerator.device)
+    for part, share in zip(parts, shares):
+        batch = part.to(accelerator.device)
         with accelerator.autocast():
             out = model(batch.frames, batch.log_mel, batch.valid)
-        loss = segmentation_loss(out.logits, batch.masks, batch.labelled, config.stage_weights) * of_labelled
+        loss = segmentation_loss(out.logits, batch.masks, part.labelled, config.stage_weights) * share
         accelerator.backward(loss / config.accumulate)
-        kept = [m[batch.valid].mean() * of_valid for m in out.masks]
+        kept = [(m.mean((2, 3, 4)) * batch.valid).sum() / seconds for m in out.masks]
         kept = kept or [loss.new_tensor(math.nan)] * len(KEPT)  # AVS has no masks
         measured.append(torch.stack([loss.detach(), *kept]))
     return torch.stack(measured)
 
 
 def _weighed(parts, accelerator):
-    """The parts of a step, all as long as the longest of any process, and what the means over each one's labelled and
-    over its valid frames count in the step, [parts, 2]; 1 where all parts have as many."""
+    """The parts of a step, all as long as the longest of any process; what the mean over each one's labelled frames counts
+    in the step, 1 where all parts have as many; and the valid frames of a part, in the mean over the step."""
     counts = [[p.labelled.sum(), p.valid.sum(), p.valid.shape[1]] for p in parts]
-    counts = torch.tensor(counts)
-    of_all = accelerator.gather(counts.to(accelerator.device)).cpu()
-    shares = counts[:, :2] / of_all[:, :2].double().mean(0).clamp(min=1 / len(of_all))
-    return [p.lengthened(int(of_all[:, 2].max())) for p in parts], shares.tolist()
+    of_all = accelerator.gather(torch.tensor(counts, device=accelerator.device)).cpu()
+    labelled, valid, _ = of_all.double().mean(0).clamp(min=1 / len(of_all)).tolist()
+    return [p.lengthened(int(of_all[:, 2].max())) for p in parts], [int(c[0]) / labelled for c in counts], valid
 
 
 def _save(model, stem, metrics):

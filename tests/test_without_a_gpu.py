@@ -1,0 +1,106 @@
+"""What the GPU's path asks of a GPU, where there is none: shapes, types and devices are computed, values are not.
+
+A product of tensors on two devices raises, and so does each place where the processor would have to wait for a value.
+"""
+
+import copy
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+
+from pcma_lib import AudioVisualModel, training
+from pcma_lib.clip import Clip
+from pcma_lib.config import TrainConfig
+from pcma_lib.inference import fast
+from pcma_lib.qsca import choose_path
+from pcma_lib.recipe import prepare_for_speed
+
+WAITS = (DataDependentOutputException, DynamicOutputShapeException)
+
+
+@contextmanager
+def pretended_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.Tensor, "nonzero", known_nonzero)
+    # neither knows pretended parameters
+    monkeypatch.setattr(nn.Module, "to", lambda self, *where, **layout: self)
+    monkeypatch.setattr(copy, "deepcopy", lambda model: model)
+    with FakeTensorMode():
+        yield
+
+
+def known_nonzero(tensor, nonzero=torch.Tensor.nonzero):
+    """The processor knows which frames of `batch` are labelled; a GPU would have to be asked."""
+    return torch.tensor([[0], [5]]) if tensor.device.type == "cpu" else nonzero(tensor)
+
+
+def to_gpu(model):
+    """The model with each parameter and buffer pretended to be on a GPU."""
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in held.items():
+                if tensor is not None:
+                    there = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cuda")
+                    held[name] = nn.Parameter(there) if isinstance(tensor, nn.Parameter) else there
+    return model
+
+
+def batch():
+    frames, log_mel = torch.randn(2, 5, 3, 64, 64), torch.randn(2, 5, 1, 96, 64)
+    masks = torch.zeros(2, 5, 64, 64, dtype=torch.uint8)
+    labelled = torch.tensor([[True, False, False, False, False]] * 2)
+    valid = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    return Clip(frames, log_mel, masks, labelled, valid, ["a", "b"], ["", ""])
+
+
+@pytest.mark.parametrize("network, backbone", [("pcmanet", "resnet18"), ("pcmanet", "pvt_v2_b0"), ("avs", "resnet18")])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_training_step_is_on_the_gpu_and_waits_for_nothing(network, backbone, classes, monkeypatch):
+    config = TrainConfig(network=network, backbone=backbone, channels=32)
+    model = AudioVisualModel(**config.model_settings(), num_classes=classes, pretrained=False).train()
+    losses = []
+    accelerator = SimpleNamespace(
+        device=torch.device("cuda"),
+        autocast=lambda: torch.autocast("cuda", torch.bfloat16),
+        backward=losses.append,  # only a GPU can take it
+    )
+    monkeypatch.setattr(training, "_weighed", lambda parts, accelerator: (parts, [1.0] * len(parts), 8.0))
+    with pretended_gpu(monkeypatch):
+        model = prepare_for_speed(to_gpu(model), config)
+        measured = training._backward(model, [batch(), batch()], config, accelerator)
+        assert measured.shape == (2, 4) and {x.device.type for x in (measured, *losses)} == {"cuda"}
+        with pytest.raises(WAITS):  # so the one wait of a step is seen
+            measured.mean(0).tolist()
+
+
+def test_gathering_tokens_would_wait(monkeypatch):
+    config = TrainConfig(backbone="resnet18", channels=32)
+    model = AudioVisualModel(**config.model_settings(), pretrained=False).train()
+    with pretended_gpu(monkeypatch):
+        choose_path(to_gpu(model), dense=False)
+        there = batch().to("cuda")
+        with pytest.raises(WAITS):
+            model(there.frames, there.log_mel, there.valid)
+
+
+@pytest.mark.parametrize("network, backbone", [("pcmanet", "resnet18"), ("pcmanet", "pvt_v2_b0"), ("avs", "resnet18")])
+def test_the_fast_model_is_on_the_gpu_and_waits_for_nothing(network, backbone, monkeypatch):
+    config = TrainConfig(network=network, backbone=backbone, channels=32)
+    model = AudioVisualModel(**config.model_settings(), pretrained=False)
+    kinds = set()
+    with pretended_gpu(monkeypatch):
+        quick = fast(to_gpu(model))
+        for module in quick.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))
+        there = batch().to("cuda")
+        with torch.no_grad():
+            out = quick(there.frames, there.log_mel, there.valid)
+    assert len(out.logits) == 1 and out.logits[0].shape == (2, 5, 1, 64, 64)
+    assert out.logits[0].device.type == "cuda" and out.logits[0].dtype == torch.float32
+    assert kinds == {torch.bfloat16}
