@@ -7,6 +7,7 @@ python -m pcma_lib.benchmark loading --data data/AVSBench/Single-source --datase
 
 import argparse
 import copy
+import math
 import os
 import platform
 import time
@@ -54,8 +55,10 @@ def peak_memory(function):
 
 def _compared(rows, batch, calls):
     """Lines of a table, the first row being what the others are compared with. Rows are run in turn, so that a machine
-    that slows down slows all of them."""
-    peaks = {name: peak_memory(function) for name, function in rows.items()}  # warms up, too
+    that slows down slows all of them. The peak memory is that of a second call, beside all rows' models."""
+    for function in rows.values():
+        function()
+    peaks = {name: peak_memory(function) for name, function in rows.items()}
     seconds = {name: [] for name in rows}
     for _ in range(calls):
         for name, function in rows.items():
@@ -123,19 +126,22 @@ def training(network="pcmanet", backbone="resnet50", batches=(4, 16), image_size
     for batch in batches:
         frames, sound = _inputs(batch, image_size, device)
         masks = (frames[:, :, 0] > 1).to(torch.uint8)
-        labelled = torch.ones(batch, 5, dtype=torch.bool, device=device)
+        labelled = torch.ones(batch, 5, dtype=torch.bool)
         steps = {}
         for name, (model, precision) in rows.items():
             optimizer = make_optimizer(config, model.parameters())
-            steps[name] = partial(_step, model, optimizer, precision, frames, sound, masks, labelled)
+            steps[name] = partial(_step, model, optimizer, precision, frames, sound, masks, labelled, labelled.to(device))
         yield from _compared(steps, batch, calls)
 
 
-def _step(model, optimizer, precision, frames, sound, masks, labelled):
+def _step(model, optimizer, precision, frames, sound, masks, labelled, valid):
     kind = {"no": None, "bf16": torch.bfloat16}[precision]
     with torch.autocast(frames.device.type, kind, enabled=kind is not None):
-        out = model(frames, sound)
-    segmentation_loss(out.logits, masks, labelled).backward()
+        out = model(frames, sound, valid)
+    loss = segmentation_loss(out.logits, masks, labelled)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf)
+    torch.stack([loss.detach(), norm]).tolist()  # `fit` looks whether they are finite
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 

@@ -30,7 +30,12 @@ class Clip:
     category: str | list
 
     def to(self, device):
-        return self._with_tensors(lambda v: v.to(device))
+        gpu = torch.device(device).type == "cuda"
+        return self._with_tensors(lambda v: v.to(device, non_blocking=gpu))
+
+    def pin_memory(self):
+        """What a `DataLoader` calls: in pinned memory a batch goes to a GPU while that computes."""
+        return self._with_tensors(torch.Tensor.pin_memory)
 
     def lengthened(self, seconds):
         """A batch filled up with zeros to so many seconds, flagged like those of `collate`."""

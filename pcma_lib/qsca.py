@@ -20,7 +20,8 @@ class QSCA(nn.Module):
             and no gradient reaches the queries of selected tokens; and attends to padded seconds, as that code does.
             "scrambled" or "detached" reproduces the first or the second fault alone.
         dense: True asks for every token and drops what was not selected, instead of gathering first: the same result
-            for more operations, but of shapes that do not depend on the mask, which compiles to one graph.
+            for more operations, but of shapes that do not depend on the mask: they compile to one graph, and a GPU need
+            not tell how many were selected. None takes this path on a GPU alone.
 
     Shapes:
         visual: [B, T, C, H, W]; audio: [B, T, C].
@@ -33,7 +34,7 @@ class QSCA(nn.Module):
         ValueError: shapes that do not fit, heads that do not divide channels, an as_released that is not known.
     """
 
-    def __init__(self, channels=256, heads=8, grid=None, as_released=False, dense=False):
+    def __init__(self, channels=256, heads=8, grid=None, as_released=False, dense=None):
         super().__init__()
         if channels % heads:
             raise ValueError(f"channels ({channels}) must be divisible by heads ({heads})")
@@ -68,7 +69,8 @@ class QSCA(nn.Module):
             heard = F.scaled_dot_product_attention(audio_q, visual_k, visual_v, attn_mask=visual_keys)
             audio = audio + self.out(self._merge(heard))
 
-        selected, gathered = visual_norm, mask is not None and not self.dense
+        dense = visual.device.type == "cuda" if self.dense is None else self.dense
+        selected, gathered = visual_norm, mask is not None and not dense
         if gathered:
             selected, index = gather_selected(visual_norm, mask.reshape(b, -1))
         query = self._split(self.visual_q(selected))
@@ -105,7 +107,7 @@ class QSCA(nn.Module):
 
 
 def choose_path(model, dense):
-    """Let every `QSCA` of a model take its dense path, or gather what is selected."""
+    """Let every `QSCA` of a model take its dense path, or gather what is selected; None: as suits the device."""
     for module in model.modules():
         if isinstance(module, QSCA):
             module.dense = dense

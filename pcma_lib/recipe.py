@@ -63,15 +63,14 @@ def build_model(config, num_classes=1):
 
 
 def prepare_for_speed(model, config):
-    """Channels last; QSCA's dense path on a GPU, which it spares waiting for the masks; `config.compile`: one graph.
+    """Channels last; and for `config.compile`, QSCA's dense path and torch.compile in one graph.
 
     Args:
         model: an `AudioVisualModel` or its network, on its device.
     """
     model = model.to(memory_format=torch.channels_last)
-    if config.compile or next(model.parameters()).device.type == "cuda":
-        choose_path(model, dense=True)
     if config.compile:
+        choose_path(model, dense=True)
         model.compile(fullgraph=True)
     return model
 

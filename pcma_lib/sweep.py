@@ -1,7 +1,7 @@
 """Many runs of notebook 08 by papermill: Table IV, the released code's faults, g and c, and the seeds of the comparison.
 
 python -m pcma_lib.sweep ablation
-python -m pcma_lib.sweep seeds --output results/seeds --parallel 2
+python -m pcma_lib.sweep seeds --preset stamps --parallel 2
 """
 
 import argparse
@@ -10,6 +10,8 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import torch
 
 from .checkpoints import write_json
 from .config import project_root, resolve
@@ -58,25 +60,40 @@ def run_rows(rows, output, parallel=1, **common):
         metrics.json, "test" (the test split's measures and controls), "validation" and "seconds"; or "error", the last
         line of what the run said.
 
-    A row that was killed goes on where its last saved state left it. Called again with other parameters for a row, a
-    finished row counts as not run and ends in an error, for its folder holds another run.
+    A row that was killed goes on where its last saved state left it. Called again with other parameters, a finished row
+    ends in an error, for its folder holds another run; summary.json keeps what that measured.
+
+    Raises:
+        ValueError: parallel below 1.
     """
     output = resolve(output)
-    threads = max(1, (os.cpu_count() or 1) // parallel)
+    if parallel < 1:
+        raise ValueError(f"parallel must be 1 or more, got {parallel}")
+    threads = max(1, torch.get_num_threads() // parallel)
     with ThreadPoolExecutor(parallel) as pool:
         done = pool.map(lambda item: _run_row(*item, threads), [(output, n, {**common, **p}) for n, p in rows.items()])
         summary = dict(zip(rows, done))
     path = output / "summary.json"
-    write_json(path, {**(read_json(path) if path.is_file() else {}), **summary})
+    before = read_json(path) if path.is_file() else {}
+    kept = {name: row for name, row in before.items() if "error" in summary.get(name, ()) and "error" not in row}
+    write_json(path, {**before, **summary, **kept})
     return summary
 
 
 def _run_row(output, name, parameters, threads):
     folder = output / "".join(c if c.isalnum() or c in ".=" else "_" for c in name)
-    parameters = {**parameters, "output": str(folder / "run"), "resume": True}
-    shown = {k: v for k, v in parameters.items() if k not in ("output", "resume")}
-    if _finished(folder, parameters):
-        return _row(folder, shown)
+    shown, parameters = parameters, {**parameters, "output": str(folder / "run"), "resume": True}
+    try:
+        return {"parameters": shown, **_measured(folder, parameters, threads)}
+    except (OSError, ValueError) as error:
+        return {"parameters": shown, "error": str(error)}
+
+
+def _measured(folder, parameters, threads):
+    """What the row's run measured, or its error; runs it where it has not ended well with these very parameters."""
+    finished = folder / "finished.json"
+    if finished.is_file() and read_json(finished) == parameters:
+        return _read_row(folder)
     write_json(folder / "parameters.json", parameters)  # JSON is YAML, which papermill reads
     command = [sys.executable, "-m", "papermill", "notebooks/08_training.ipynb", folder / "08_training.ipynb"]
     command += ["-f", folder / "parameters.json", "--no-progress-bar"]
@@ -85,27 +102,21 @@ def _run_row(output, name, parameters, threads):
     (folder / "papermill.log").write_text(ran.stdout + ran.stderr)
     if ran.returncode:
         lines = [line for line in ran.stderr.splitlines() if line.strip()]
-        return {"parameters": shown, "error": lines[-1] if lines else f"exit code {ran.returncode}"}
-    write_json(folder / "finished.json", parameters)
-    return _row(folder, shown)
+        return {"error": lines[-1] if lines else f"exit code {ran.returncode}"}
+    write_json(finished, parameters)
+    return _read_row(folder)
 
 
-def _finished(folder, parameters):
-    """Whether the row's run ended well with these very parameters."""
-    path = folder / "finished.json"
-    return path.is_file() and read_json(path) == parameters
-
-
-def _row(folder, parameters):
+def _read_row(folder):
     measured = read_json(folder / "run" / "metrics.json")
-    return {"parameters": parameters, **{k: measured[k] for k in ("test", "validation", "seconds")}}
+    return {k: measured[k] for k in ("test", "validation", "seconds")}
 
 
 def main(arguments=None):
     """`python -m pcma_lib.sweep NAME`; the exit code is 1 if a row failed."""
     parser = argparse.ArgumentParser(prog="python -m pcma_lib.sweep", description=__doc__.splitlines()[0])
     parser.add_argument("sweep", choices=sorted(SWEEPS))
-    parser.add_argument("--output", help="folder of the runs; left out: results/SWEEP")
+    parser.add_argument("--output", help="folder of the runs; left out: results/SWEEP_PRESET")
     parser.add_argument("--preset", default="demo")
     parser.add_argument("--rows", nargs="*", metavar="NAME", help="only these rows")
     parser.add_argument("--epochs", type=int)
@@ -115,8 +126,11 @@ def main(arguments=None):
     if unknown := set(given.rows or ()) - set(rows):
         parser.error(f"no such rows: {', '.join(sorted(unknown))}; there are {'; '.join(rows)}")
     rows = {n: p for n, p in rows.items() if not given.rows or n in given.rows}
-    output = Path(given.output or f"results/{given.sweep}")
-    summary = run_rows(rows, output, given.parallel, preset=given.preset, epochs=given.epochs)
+    output = Path(given.output or f"results/{given.sweep}_{given.preset}")
+    try:
+        summary = run_rows(rows, output, given.parallel, preset=given.preset, epochs=given.epochs)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     for name, row in summary.items():
         print(f"{name:40s}", row.get("error") or f"test mIoU {row['test']['miou']:.3f}")
     sys.exit(any("error" in row for row in summary.values()))

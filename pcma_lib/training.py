@@ -41,6 +41,9 @@ LOG_COLUMNS = ("step", "epoch", "loss", *KEPT, "learning_rate", "gradient_norm",
 def fit(config, output, resume=False, progress=True, after_step=None):
     """Train, validate, keep the best. Started in several processes, they share every step and all end with the same model.
 
+    Validation computes in the precision of the training, which also chooses what is best; `evaluate` of a loaded model
+    computes in float32.
+
     Args:
         config: a `TrainConfig`. output: folder for log.csv, validation.csv, tensorboard/, best.safetensors,
             last.safetensors, their .json, config.json, result.json and resume.pt.
@@ -59,6 +62,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
         mixed_precision=best_precision() if config.mixed_precision == "auto" else config.mixed_precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    gpu = accelerator.device.type == "cuda"
     main, rank, world = accelerator.is_main_process, accelerator.process_index, accelerator.num_processes
     run = Run(output, main)
     state = run.load() if resume else None
@@ -143,7 +147,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
         late_enough = epoch * steps_per_epoch >= config.negative_after * total
         train.negative_audio = config.negative_audio if late_enough else 0.0
         batches = EpochBatches(len(train), config, epoch, step % steps_per_epoch, rank, world)
-        loader = DataLoader(train, batch_sampler=batches, collate_fn=collate, num_workers=config.workers)
+        loader = DataLoader(train, batch_sampler=batches, collate_fn=collate, num_workers=config.workers, pin_memory=gpu)
         model.train()
         if not config.train_audio:
             plain.vggish.eval()
@@ -162,9 +166,8 @@ def fit(config, output, resume=False, progress=True, after_step=None):
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
-            now = time.perf_counter()
-            row = dict(zip(LOG_COLUMNS, (step, step / steps_per_epoch, *means, rate, norm, config.batch_size / (now - lap))))
-            lap = now
+            speed = config.batch_size / (time.perf_counter() - lap)
+            row = dict(zip(LOG_COLUMNS, (step, step / steps_per_epoch, *means, rate, norm, speed)))
             run.rows.append(row)
             if main:
                 for key in ("loss", *KEPT, "learning_rate", "gradient_norm"):
@@ -181,6 +184,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
                 after_step(row)
             if step == total:
                 break
+            lap = time.perf_counter()
     bar.close()
     seconds += time.perf_counter() - started
     if main:
@@ -221,7 +225,9 @@ def _weighed(parts, accelerator):
     """The parts of a step, all as long as the longest of any process; what the mean over each one's labelled frames counts
     in the step, 1 where all parts have as many; and the valid frames of a part, in the mean over the step."""
     counts = [[p.labelled.sum(), p.valid.sum(), p.valid.shape[1]] for p in parts]
-    of_all = accelerator.gather(torch.tensor(counts, device=accelerator.device)).cpu()
+    of_all = torch.tensor(counts)
+    if accelerator.num_processes > 1:
+        of_all = accelerator.gather(of_all.to(accelerator.device)).cpu()
     labelled, valid, _ = of_all.double().mean(0).clamp(min=1 / len(of_all)).tolist()
     return [p.lengthened(int(of_all[:, 2].max())) for p in parts], [int(c[0]) / labelled for c in counts], valid
 

@@ -30,6 +30,25 @@ def test_a_failed_row_is_reported_and_leaves_its_log(tmp_path):
     assert "groups (3)" in (tmp_path / "wrong" / "papermill.log").read_text()
 
 
+def test_a_row_whose_figures_cannot_be_read_is_reported_and_what_it_measured_is_kept(tmp_path):
+    parameters = {"preset": "quick", "output": str(tmp_path / "row" / "run"), "resume": True}
+    (tmp_path / "row" / "run").mkdir(parents=True)
+    (tmp_path / "row" / "finished.json").write_text(json.dumps(parameters))
+    measured = {"test": {"miou": 0.5}, "validation": {}, "seconds": 1.0, "log": []}
+    (tmp_path / "row" / "run" / "metrics.json").write_text(json.dumps(measured))
+    finished = run_rows({"row": {}}, tmp_path, preset="quick")
+    assert finished["row"]["test"] == {"miou": 0.5}
+    (tmp_path / "row" / "run" / "metrics.json").write_text("{")
+    assert "metrics.json is not readable" in run_rows({"row": {}}, tmp_path, preset="quick")["row"]["error"]
+    assert json.loads((tmp_path / "summary.json").read_text()) == finished
+
+
+def test_no_rows_at_a_time_are_refused(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["ablation", "--output", "unused", "--parallel", "0"])
+    assert "parallel must be 1 or more, got 0" in str(stopped.value.code)
+
+
 def test_an_unknown_row_is_named(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["ablation", "--output", "unused", "--rows", "AVGO"])
