@@ -253,6 +253,7 @@ def main(arguments=None):
     measuring.add_argument("--split", default="test")
     measuring.add_argument("--image-size", type=int, default=224)
     measuring.add_argument("--unheard", action="store_true", help="composed data: with sounds alone that training lacks")
+    measuring.add_argument("--output", metavar="FILE", help="also write them to this JSON file")
     given = parser.parse_args(arguments)
     try:
         if given.command == "fit":
@@ -267,7 +268,10 @@ def main(arguments=None):
             semantic = model.settings.get("num_classes", 1) > 1
             options = {"semantic": semantic, "unheard": given.unheard, "cache": True}
             data = DATASETS[given.dataset](given.data, given.split, given.image_size, **options)
-            print(table(evaluate(model, data, controls="all")))
+            result = evaluate(model, data, controls="all")
+            print(table(result))
+            if given.output:
+                write_json(given.output, result)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
 

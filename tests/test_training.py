@@ -15,7 +15,7 @@ from pcma_lib.checkpoints import load_tensors
 from pcma_lib.config import TrainConfig
 from pcma_lib.evaluation import evaluate, table
 from pcma_lib.recipe import EpochBatches, build_model
-from pcma_lib.training import fit
+from pcma_lib.training import fit, main
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,7 +25,7 @@ def config(data, **changes):
     return TrainConfig.preset("quick", **{**small, **changes})
 
 
-def test_a_run_leaves_its_files_and_a_model_that_can_be_evaluated(demo, tmp_path):
+def test_a_run_leaves_its_files_and_a_model_that_can_be_evaluated(demo, tmp_path, capsys):
     result = fit(config(demo), tmp_path / "run", progress=False)
     for name in (
         "log.csv",
@@ -42,6 +42,21 @@ def test_a_run_leaves_its_files_and_a_model_that_can_be_evaluated(demo, tmp_path
     measured = evaluate(model, AVSS(demo, "test", 64), controls="all")
     assert {"muted", "swapped", "off_screen"} <= set(measured["controls"])
     assert "muted" in table(measured)
+    stored = tmp_path / "measured.json"
+    main(
+        [
+            "evaluate",
+            "--checkpoint",
+            result["best_checkpoint"],
+            "--data",
+            str(demo),
+            "--image-size",
+            "64",
+            "--output",
+            str(stored),
+        ]
+    )
+    assert capsys.readouterr().out.endswith(table(measured) + "\n") and json.loads(stored.read_text()) == measured
     with pytest.raises(FileExistsError, match="resume"):
         fit(config(demo), tmp_path / "run", progress=False)
 
