@@ -206,3 +206,12 @@ def test_check_tells_a_wrong_shape_and_a_wrong_type(capsys):
     assert "rows: right, 1 cases" in shown
     assert "pair: not yet, expected shape [], found [2]" in shown
     assert "text: not yet, expected numbers, found str" in shown
+
+
+def test_the_trained_notebook_is_notebook_11_with_other_parameters():
+    own = nbformat.read(FOLDER / "11_semantics.ipynb", 4)
+    trained = nbformat.read(FOLDER.parent / "docs" / "11_semantics_trained.ipynb", 4)
+    (given,) = (c for c in trained.cells if "injected-parameters" in c.metadata.get("tags", ()))
+    assert "demo_long" in given.source
+    moved = [c.source.replace("../notebooks/", "") for c in trained.cells if c is not given]
+    assert moved == [c.source for c in own.cells]
