@@ -23,6 +23,7 @@ from .datasets import DATASETS
 from .inference import fast
 from .losses import segmentation_loss
 from .model import NETWORKS
+from .qsca import choose_path
 from .recipe import best_device, best_precision, make_optimizer, prepare_for_speed
 
 
@@ -80,6 +81,7 @@ def inference(network="pcmanet", backbone="resnet50", batches=(1, 8), image_size
     device = best_device()
     torch.manual_seed(0)
     model = _calibrated(NETWORKS[network](backbone).to(device), image_size)
+    choose_path(model, dense=False)  # plain: as the paper has it, on a GPU, too
     rows = {"plain float32": model, "fast": fast(model)}
     if compile:
         rows["fast, compiled"] = fast(model, compile=True)
@@ -115,12 +117,14 @@ def _calibrated(model, image_size):
 
 
 def training(network="pcmanet", backbone="resnet50", batches=(4, 16), image_size=224, compile=False, calls=3):
-    """Yield a table's lines: a step in plain float32, and as `fit` takes it; five frames a clip, VGGish left out."""
+    """Yield a table's lines: a step in plain float32, and as `fit` takes it; five frames a clip, VGGish and the batch's way
+    to the device left out."""
     device = best_device()
     config = TrainConfig(network=network, backbone=backbone, image_size=image_size, compile=compile)
     torch.manual_seed(0)
     plain = NETWORKS[network](backbone).to(device).train()
     quick = prepare_for_speed(copy.deepcopy(plain), config)
+    choose_path(plain, dense=False)
     rows = {"plain float32": (plain, "no"), f"as fit, {best_precision()}": (quick, best_precision())}
     yield HEADER
     for batch in batches:

@@ -34,7 +34,7 @@ class Clip:
         return self._with_tensors(lambda v: v.to(device, non_blocking=gpu))
 
     def pin_memory(self):
-        """What a `DataLoader` calls: in pinned memory a batch goes to a GPU while that computes."""
+        """What a `DataLoader` calls: from pinned memory a batch goes to a GPU without the processor waiting for it."""
         return self._with_tensors(torch.Tensor.pin_memory)
 
     def lengthened(self, seconds):

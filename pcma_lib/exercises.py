@@ -9,14 +9,16 @@ def check(function, cases, tolerance=1e-4):
     Args:
         function: the learner's; one that returns None counts as not attempted.
         cases: list of (arguments, expected); numbers, sequences or tensors.
-        tolerance: absolute and relative.
+        tolerance: absolute and relative; of whole numbers a hundredth of it.
     """
     for arguments, expected in cases:
         found = function(*arguments)
         if found is None:
             print(f"{function.__name__}: not attempted (it returns None)")
             return
-        wanted = torch.as_tensor(expected, dtype=torch.float64)
+        wanted = torch.as_tensor(expected)
+        allowed = tolerance if wanted.is_floating_point() else tolerance / 100
+        wanted = wanted.double()
         try:
             rows = isinstance(found, (list, tuple)) and found and all(isinstance(row, torch.Tensor) for row in found)
             given = (torch.stack(tuple(found)) if rows else torch.as_tensor(found)).double()
@@ -26,7 +28,7 @@ def check(function, cases, tolerance=1e-4):
         if given.shape != wanted.shape:
             print(f"{function.__name__}: not yet, expected shape {list(wanted.shape)}, found {list(given.shape)}")
             return
-        if not torch.allclose(given, wanted, atol=tolerance, rtol=tolerance):
+        if not torch.allclose(given, wanted, atol=allowed, rtol=allowed):
             print(f"{function.__name__}: not yet, expected {_short(wanted)}, found {_short(given)}, for {_short(arguments)}")
             return
     print(f"{function.__name__}: right, {len(cases)} cases")

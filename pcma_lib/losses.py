@@ -43,8 +43,14 @@ def segmentation_loss(logits, target, labelled, weights=(1.0, 1.0, 1.0, 1.0)):
         weights: lambda_i, one a stage.
 
     Returns a scalar, a mean over the labelled frames; 0 where there are none.
+
+    Raises:
+        ValueError: shapes that do not go together.
     """
-    chosen = labelled.flatten().nonzero().squeeze(1).to(target.device, non_blocking=True)
+    for name, given in (("target", target), *(("logits", stage) for stage in logits)):
+        if given.shape[:2] != labelled.shape:
+            raise ValueError(f"labelled {list(labelled.shape)} and {name} {list(given.shape)} are not of the same frames")
+    chosen = labelled.flatten().nonzero().squeeze(1).to(target.device, non_blocking=target.is_cuda)
     truth = target.flatten(0, 1)[chosen]
     total = logits[0].new_zeros(())
     for weight, stage in zip(weights, logits):

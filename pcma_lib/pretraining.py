@@ -87,7 +87,7 @@ def pretrain_eye(pyramid, dataset, steps, seed=0, batch_size=32, progress=False,
     classes = _classes_of(dataset)
     readers = nn.ModuleList(nn.Conv2d(channels, classes, 1) for _ in pyramid.project)
     # Most pixels are background; it weighs as much as one class.
-    weight = torch.ones(classes)
+    weight = torch.ones(classes, device=next(pyramid.parameters()).device)
     weight[0] = 0.2
 
     def loss_and_score(batch):
@@ -99,7 +99,7 @@ def pretrain_eye(pyramid, dataset, steps, seed=0, batch_size=32, progress=False,
                 small = F.interpolate(truth[:, None].float(), size=level.shape[-2:], mode="nearest-exact")[:, 0].long()
                 score = (logits.argmax(1) == small)[small > 0].float().mean()
             upsampled = F.interpolate(logits, size=small.shape[-2:], mode="bilinear")
-            loss = loss + F.cross_entropy(upsampled, small, weight.to(frames.device))
+            loss = loss + F.cross_entropy(upsampled, small, weight)
         return loss, score
 
     run = (dataset, steps, seed, batch_size, progress, autocast)

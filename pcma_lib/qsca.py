@@ -10,8 +10,8 @@ from .fusion import resize
 class QSCA(nn.Module):
     """Audio queries attend to all visual tokens of the clip (eq. 3a), selected visual queries to its audio (eq. 3b).
 
-    Selected tokens are gathered before their query is computed and scattered back after the output projection, so
-    the visual branch costs 2 N' C^2 + 2 N' T C for N' selected of N tokens, clip by clip.
+    Selected tokens are gathered before their query is computed and scattered back after the output projection (or not, see
+    `dense`), so the visual branch costs 2 N' C^2 + 2 N' T C for N' selected of N tokens, clip by clip.
 
     Args:
         channels: C. heads: attention heads, of C / heads channels each.

@@ -40,6 +40,7 @@ _NETWORKS = {
     "PCMANet, late negatives": {"negative_audio": 0.15, "settings": {"negative_after": 0.5}},
     "PCMANet, vision only": {"listen": False},
     "AVS": {"settings": {"network": "avs", "associative": True}},
+    "AVS, rate 0.001": {"settings": {"network": "avs", "associative": True, "learning_rate": 0.001}},  # its own
 }
 SWEEPS = {
     "ablation": _ABLATION,
@@ -58,25 +59,26 @@ def run_rows(rows, output, parallel=1, **common):
     Returns:
         dict, also in output/summary.json beside the rows of earlier calls: for each row "parameters" and, of its
         metrics.json, "test" (the test split's measures and controls), "validation" and "seconds"; or "error", the last
-        line of what the run said.
+        line of what the run said, or why its files can't be read.
 
     A row that was killed goes on where its last saved state left it. Called again with other parameters, a finished row
-    ends in an error, for its folder holds another run; summary.json keeps what that measured.
+    is an error; its files and its place in summary.json stay.
 
     Raises:
-        ValueError: parallel below 1.
+        ValueError: parallel below 1, or a summary.json that is none.
     """
     output = resolve(output)
     if parallel < 1:
         raise ValueError(f"parallel must be 1 or more, got {parallel}")
-    threads = max(1, torch.get_num_threads() // parallel)
+    threads, path, summary = max(1, torch.get_num_threads() // parallel), output / "summary.json", {}
+    stored = read_json(path) if path.is_file() else {}
     with ThreadPoolExecutor(parallel) as pool:
         done = pool.map(lambda item: _run_row(*item, threads), [(output, n, {**common, **p}) for n, p in rows.items()])
-        summary = dict(zip(rows, done))
-    path = output / "summary.json"
-    before = read_json(path) if path.is_file() else {}
-    kept = {name: row for name, row in before.items() if "error" in summary.get(name, ()) and "error" not in row}
-    write_json(path, {**before, **summary, **kept})
+        for name, row in zip(rows, done):
+            summary[name] = row
+            if "error" not in row or "error" in stored.get(name, row):
+                stored[name] = row
+                write_json(path, stored)
     return summary
 
 
@@ -92,7 +94,9 @@ def _run_row(output, name, parameters, threads):
 def _measured(folder, parameters, threads):
     """What the row's run measured, or its error; runs it where it has not ended well with these very parameters."""
     finished = folder / "finished.json"
-    if finished.is_file() and read_json(finished) == parameters:
+    if finished.is_file():
+        if read_json(finished) != parameters:
+            raise ValueError(f"{folder} holds a finished run with other parameters; use another folder")
         return _read_row(folder)
     write_json(folder / "parameters.json", parameters)  # JSON is YAML, which papermill reads
     command = [sys.executable, "-m", "papermill", "notebooks/08_training.ipynb", folder / "08_training.ipynb"]
@@ -108,8 +112,12 @@ def _measured(folder, parameters, threads):
 
 
 def _read_row(folder):
-    measured = read_json(folder / "run" / "metrics.json")
-    return {k: measured[k] for k in ("test", "validation", "seconds")}
+    path = folder / "run" / "metrics.json"
+    measured = read_json(path)
+    try:
+        return {k: measured[k] for k in ("test", "validation", "seconds")}
+    except (KeyError, TypeError):
+        raise ValueError(f"{path} lacks test, validation or seconds") from None
 
 
 def main(arguments=None):
@@ -129,7 +137,7 @@ def main(arguments=None):
     output = Path(given.output or f"results/{given.sweep}_{given.preset}")
     try:
         summary = run_rows(rows, output, given.parallel, preset=given.preset, epochs=given.epochs)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     for name, row in summary.items():
         print(f"{name:40s}", row.get("error") or f"test mIoU {row['test']['miou']:.3f}")

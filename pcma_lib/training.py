@@ -155,7 +155,9 @@ def fit(config, output, resume=False, progress=True, after_step=None):
         for parts in zip(*[iter(loader)] * config.accumulate):
             measured = _backward(model, parts, config, accelerator)
             norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_gradients or math.inf)
-            norm, *means = torch.stack([norm, *accelerator.reduce(measured.mean(0), "mean")]).tolist()  # one wait a step
+            norm, *means = torch.stack(
+                [norm, *accelerator.reduce(measured.mean(0), "mean")]
+            ).tolist()  # on one GPU the step's one wait
             if not math.isfinite(means[0] + norm):
                 what = f"the gradient's norm is {norm}" if math.isfinite(means[0]) else f"the loss is {means[0]}"
                 clips = ", ".join(name for part in parts for name in part.name)
@@ -216,7 +218,7 @@ def _backward(model, parts, config, accelerator):
         loss = segmentation_loss(out.logits, batch.masks, part.labelled, config.stage_weights) * share
         accelerator.backward(loss / config.accumulate)
         kept = [(m.mean((2, 3, 4)) * batch.valid).sum() / seconds for m in out.masks]
-        kept = kept or [loss.new_tensor(math.nan)] * len(KEPT)  # AVS has no masks
+        kept = kept or [loss.new_full((), math.nan)] * len(KEPT)  # AVS has no masks
         measured.append(torch.stack([loss.detach(), *kept]))
     return torch.stack(measured)
 

@@ -130,8 +130,9 @@ def test_a_killed_run_completes_to_the_same_bytes(demo, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT to a process group on this system")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_ctrl_c_leaves_whole_clips_only(tmp_path, workers):
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
     process = start("make_demo.py", "--out", str(tmp_path / "data"), "--workers", workers, *SMALL)
+    signal.signal(signal.SIGINT, before)
     wait_for_clips(process, tmp_path / "data", 2)
     os.killpg(process.pid, signal.SIGINT)
     _, message = process.communicate(timeout=60)

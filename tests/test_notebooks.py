@@ -23,7 +23,7 @@ WRONG = {
     ),
     "hertz_of": ("def hertz_of(m): return 700 * (10 ** (m / 2595) - 0.9)",),
     "example_of": ("def example_of(s): return int(s)",),
-    "side": ("def side(n, k, s, p): return (n + 2 * p - k) // s",),
+    "side": ("def side(n, k, s, p): return (n + 2 * p - k) // s", "def side(n, k, s, p): return -(-n // s)"),
     "cbr_parameters": ("def cbr_parameters(a, b): return 9 * a * b + b",),
     "cbr_macs": ("def cbr_macs(a, b, n): return 2 * 9 * a * b * n * n",),
     "attention_of": (
@@ -33,7 +33,10 @@ WRONG = {
     ),
     "group_of": ("def group_of(c, C, g): return c % g",),
     "avga_parameters": ("def avga_parameters(C, g): return C * C // g + C * C + C * C // g + C * C",),
-    "attention_weights": ("def attention_weights(q, k): return (q @ k.T / k.shape[1] ** 0.5).softmax(0)",),
+    "attention_weights": (
+        "def attention_weights(q, k): return (q @ k.T / k.shape[1] ** 0.5).softmax(0)",
+        "def attention_weights(q, k): return (q @ k.T / len(q) ** 0.5).softmax(1)",
+    ),
     "scatter": (
         "def scatter(values, places, N): return torch.cat([values, torch.zeros(N - len(values), values.shape[1])])",
     ),
@@ -81,9 +84,13 @@ WRONG = {
     "masks_of": (
         "def masks_of(seconds, fps): return int(seconds * fps)",
         "def masks_of(seconds, fps): return round(seconds * fps + 0.4)",
+        "def masks_of(seconds, fps): return int(np.ceil(seconds * fps))",
     ),
     "even": ("def even(size): return size - size % 2",),
-    "samples_of": ("def samples_of(k): return [k * 16000, k * 16000 + 15600]",),
+    "samples_of": (
+        "def samples_of(k): return [k * 16000, k * 16000 + 15600]",
+        "def samples_of(k): return [15360 * k, 15360 * k + 15599]",
+    ),
     "lands": ("def lands(k, c, n, C): return [c, k]",),
     "seeds_needed": (
         "def seeds_needed(d, sd): return math.ceil(round(4 * (sd / d) ** 2, 9))",

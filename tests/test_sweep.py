@@ -40,7 +40,13 @@ def test_a_row_whose_figures_cannot_be_read_is_reported_and_what_it_measured_is_
     assert finished["row"]["test"] == {"miou": 0.5}
     (tmp_path / "row" / "run" / "metrics.json").write_text("{")
     assert "metrics.json is not readable" in run_rows({"row": {}}, tmp_path, preset="quick")["row"]["error"]
+    (tmp_path / "row" / "run" / "metrics.json").write_text("{}")
+    assert "lacks test" in run_rows({"row": {}}, tmp_path, preset="quick")["row"]["error"]
+    assert "other parameters" in run_rows({"row": {"seed": 1}}, tmp_path, preset="quick")["row"]["error"]
     assert json.loads((tmp_path / "summary.json").read_text()) == finished
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(ValueError, match="summary.json is not readable"):
+        run_rows({"row": {}}, tmp_path, preset="quick")
 
 
 def test_no_rows_at_a_time_are_refused(capsys):

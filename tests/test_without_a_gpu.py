@@ -1,6 +1,7 @@
 """What the GPU's path asks of a GPU, where there is none: shapes, types and devices are computed, values are not.
 
-A product of tensors on two devices raises, and so does each place where the processor would have to wait for a value.
+A product of tensors on two devices raises, and so does each place where the processor would have to wait for a value or
+for a copy to end.
 """
 
 import copy
@@ -11,6 +12,8 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from pcma_lib import AudioVisualModel, training
 from pcma_lib.clip import Clip
@@ -30,8 +33,20 @@ def pretended_gpu(monkeypatch):
     # neither knows pretended parameters
     monkeypatch.setattr(nn.Module, "to", lambda self, *where, **layout: self)
     monkeypatch.setattr(copy, "deepcopy", lambda model: model)
-    with FakeTensorMode():
+    with FakeTensorMode(), NoBlockingCopies():
         yield
+
+
+class NoBlockingCopies(TorchDispatchMode):
+    """Refuses copies from the processor's memory to a GPU's whose end is waited for."""
+
+    def __torch_dispatch__(self, operation, types, given=(), options=None):
+        options = options or {}
+        out = operation(*given, **options)
+        if operation in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default) and out.device.type == "cuda":
+            sent = any(torch.is_tensor(x) and x.device.type == "cpu" for x in given)
+            assert not sent or options.get("non_blocking") or True in given[2:], "a copy that is waited for"
+        return out
 
 
 def known_nonzero(tensor, nonzero=torch.Tensor.nonzero):
@@ -104,3 +119,10 @@ def test_the_fast_model_is_on_the_gpu_and_waits_for_nothing(network, backbone, m
     assert len(out.logits) == 1 and out.logits[0].shape == (2, 5, 1, 64, 64)
     assert out.logits[0].device.type == "cuda" and out.logits[0].dtype == torch.float32
     assert kinds == {torch.bfloat16}
+
+
+def test_a_loader_pins_every_tensor_of_a_batch(monkeypatch):
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self.shape) or self)
+    found = pin_memory(batch())
+    assert isinstance(found, Clip) and found.name == ["a", "b"] and len(pinned) == 5
