@@ -34,11 +34,12 @@ def row(title, tests):
         ("demo", "PCMANet", "PCMANet (`make train` is the first)"),
         ("demo", "PCMANet, late negatives", "the same, 15 % foreign sounds in the second half"),
         ("demo", "PCMANet, vision only", "PCMANet, vision only"),
-        ("demo", "AVS", "AVS, the baseline"),
+        ("demo", "AVS", "AVS, the baseline, at the same rate"),
+        ("demo", "AVS, rate 0.001", "AVS at its own rate"),
         ("stamps", "PCMANet", "PCMANet (`make stamps` is the first)"),
         ("stamps", "PCMANet, late negatives", "the same, 15 % foreign sounds in the second half"),
         ("stamps", "PCMANet, vision only", "PCMANet, vision only"),
-        ("stamps", "AVS", "AVS, the baseline"),
+        ("stamps", "AVS", "AVS, the baseline, at the same rate"),
     ],
 )
 def test_results_are_those_of_the_runs(data, name, title):
