@@ -1,9 +1,10 @@
-"""The README's results are those of docs/results, and what it names exists."""
+"""The results in the README and in the notebooks' prose are those of docs/results, and what the README names exists."""
 
 import json
 import re
 from statistics import mean
 
+import nbformat
 import pytest
 
 from pcma_lib.config import resolve
@@ -57,6 +58,63 @@ def test_the_classes_that_failed_are_told():
     test = RUNS["stamps"]["PCMANet, all 48 classes, seed 0"]["test"]
     drop = f"{test['controls']['swapped']['drop']:.0%}".replace("%", " %")
     assert f"{test['miou']:.3f}, and another clip's sound takes {drop}" in README
+
+
+def average(measure, name, data="demo", which="test"):
+    return mean(measure(SEEDS[data][f"{name}, seed {seed}"][which]) for seed in range(3))
+
+
+def miou(test):
+    return test["miou"]
+
+
+def swapped(test):
+    return test["controls"]["swapped"]["drop"]
+
+
+def other_object(test):
+    return test["controls"]["other_object"]["miou"]
+
+
+def percent(*shares):
+    *first, last = (f"{100 * share:.0f}" for share in shares)
+    return (", ".join(first) + " and " if first else "") + last + " %"
+
+
+NOTHING = SEEDS["demo"]["AVS, seed 1"]["test"]["miou"]
+UNHEARD = [swapped(SEEDS["stamps"][f"AVS, seed {seed}"]["unheard"]) for seed in range(3)]
+SHIPPED = json.loads(resolve("pcma_lib/demo_model.json").read_text())
+LONG = [miou(run["test"]) for run in (SHIPPED, RUNS["demo_long_without"], RUNS["demo_long_early"])]
+ABLATION = {name: row["test"]["miou"] for name, row in RUNS["ablation"].items()}
+WITHOUT = average(miou, "PCMANet, confidence in bf16")
+DEAF = [average(other_object, "PCMANet, vision only", "stamps", which) for which in ("test", "unheard")]
+AHEAD = average(miou, "PCMANet", "stamps") - average(miou, "AVS", "stamps")
+
+
+@pytest.mark.parametrize(
+    "place, said",
+    [
+        ("README", f"({NOTHING:.3f} is what nothing is worth"),
+        ("README", f"as before ({percent(average(swapped, 'PCMANet', 'stamps', 'unheard'))}), from AVS {percent(*UNHEARD)}"),
+        ("03_avga", f"an mIoU {ABLATION['AVGA, QSCA, CIM'] - ABLATION['g = 8']:.2f} higher than g = 8"),
+        ("09_ablation", f"AVGA against the baseline, {ABLATION['AVGA'] - ABLATION['baseline']:.3f},"),
+        ("10_comparison", f"That is worth {NOTHING:.3f} here"),
+        ("10_comparison", f"it is {WITHOUT - average(miou, 'PCMANet, negatives'):.2f} of mIoU on average"),
+        ("10_comparison", f"second half it is {WITHOUT - average(miou, 'PCMANet, late negatives'):.3f}, less"),
+        (
+            "10_comparison",
+            "late {:.3f}, without {:.3f}, from the first step {:.3f}".format(*(miou(x["test"]) for x in LONG)),
+        ),
+        ("10_comparison", f"PCMANet is {AHEAD:.2f} ahead of AVS"),
+        ("10_comparison", f"loses {percent(average(swapped, 'AVS', 'stamps'))} of its mIoU"),
+        ("10_comparison", f"its seeds lose {percent(*UNHEARD)}"),
+        ("10_comparison", "({:.2f}, then {:.2f})".format(*DEAF)),
+    ],
+)
+def test_what_prose_says_of_the_runs_is_so(place, said):
+    cells = nbformat.read(resolve(f"notebooks/{place}.ipynb"), 4).cells if place != "README" else ()
+    prose = "\n".join(c.source for c in cells if c.cell_type == "markdown") if cells else README
+    assert said in prose
 
 
 def test_links_and_modules_of_the_readme_exist():
