@@ -35,18 +35,21 @@ def row(title, tests):
         ("demo", "PCMANet", "PCMANet (`make train` is the first)"),
         ("demo", "PCMANet, late negatives", "the same, 15 % foreign sounds in the second half"),
         ("demo", "PCMANet, vision only", "PCMANet, vision only"),
-        ("demo", "AVS", "AVS, the baseline, at the same rate"),
-        ("demo", "AVS, rate 0.001", "AVS at its own rate"),
+        ("demo", "AVS", "AVS, the baseline"),
+        ("demo", "AVS, rate 0.001", "AVS at half the rate"),
+        ("demo", "PCMANet, rate 0.001", "PCMANet at half the rate"),
         ("stamps", "PCMANet", "PCMANet (`make stamps` is the first)"),
         ("stamps", "PCMANet, late negatives", "the same, 15 % foreign sounds in the second half"),
         ("stamps", "PCMANet, vision only", "PCMANet, vision only"),
-        ("stamps", "AVS", "AVS, the baseline, at the same rate"),
-        ("stamps", "AVS, rate 0.001", "AVS at its own rate (two seeds)"),
+        ("stamps", "AVS", "AVS, the baseline"),
+        ("stamps", "AVS, rate 0.001", "AVS at half the rate (seeds 0 and 1)"),
     ],
 )
 def test_results_are_those_of_the_runs(data, name, title):
     part = README[README.index(f"**{data}**") :]
-    tests = [SEEDS[data][f"{name}, seed {seed}"]["test"] for seed in range(2 if "two seeds" in title else 3)]
+    runs = [SEEDS[data].get(f"{name}, seed {seed}") for seed in range(3)]
+    tests = [run["test"] for run in runs if run]
+    assert len(tests) == 3 or "(seed" in title
     assert row(title, tests) in part
 
 
@@ -90,7 +93,8 @@ ABLATION = {name: row["test"]["miou"] for name, row in RUNS["ablation"].items()}
 WITHOUT = average(miou, "PCMANet, confidence in bf16")
 DEAF = [average(other_object, "PCMANet, vision only", "stamps", which) for which in ("test", "unheard")]
 AHEAD = [average(miou, "PCMANet", "stamps") - average(miou, name, "stamps") for name in ("AVS", "AVS, rate 0.001")]
-AHEAD_ON_DEMO = average(miou, "PCMANet") - average(miou, "AVS, rate 0.001")
+GAINED = [average(miou, "AVS, rate 0.001", data) - average(miou, "AVS", data) for data in ("demo", "stamps")]
+PCMANET_GAINED = average(miou, "PCMANet, rate 0.001") - average(miou, "PCMANet")
 
 
 @pytest.mark.parametrize(
@@ -107,9 +111,10 @@ AHEAD_ON_DEMO = average(miou, "PCMANet") - average(miou, "AVS, rate 0.001")
             "10_comparison",
             "late {:.3f}, without {:.3f}, from the first step {:.3f}".format(*LONG),
         ),
-        ("README", f"by {AHEAD_ON_DEMO:.2f} on demo and {AHEAD[1]:.2f} on stamps"),
-        ("10_comparison", "PCMANet is {:.2f} ahead of AVS at the same rate and {:.2f} at AVS's own".format(*AHEAD)),
-        ("10_comparison", f"and {percent(average(swapped, 'AVS, rate 0.001', 'stamps'))} at its own"),
+        ("README", "AVS gains {:.2f} on demo and {:.2f} on stamps".format(*GAINED)),
+        ("README", f"PCMANet {PCMANET_GAINED:.2f} on demo"),
+        ("10_comparison", "PCMANet is {:.2f} ahead of AVS at the same rate, and still {:.2f}".format(*AHEAD)),
+        ("10_comparison", f"and {percent(average(swapped, 'AVS, rate 0.001', 'stamps'))} at half of it"),
         ("10_comparison", f"loses {percent(average(swapped, 'AVS', 'stamps'))} of its mIoU"),
         ("10_comparison", f"its seeds lose {percent(*UNHEARD)}"),
         ("10_comparison", "({:.2f}, then {:.2f})".format(*DEAF)),
