@@ -40,7 +40,8 @@ _NETWORKS = {
     "PCMANet, late negatives": {"negative_audio": 0.15, "settings": {"negative_after": 0.5}},
     "PCMANet, vision only": {"listen": False},
     "AVS": {"settings": {"network": "avs", "associative": True}},
-    "AVS, rate 0.001": {"settings": {"network": "avs", "associative": True, "learning_rate": 0.001}},  # its own
+    "PCMANet, rate 0.001": {"settings": {"learning_rate": 0.001}},
+    "AVS, rate 0.001": {"settings": {"network": "avs", "associative": True, "learning_rate": 0.001}},
 }
 SWEEPS = {
     "ablation": _ABLATION,
