@@ -155,9 +155,8 @@ def fit(config, output, resume=False, progress=True, after_step=None):
         for parts in zip(*[iter(loader)] * config.accumulate):
             measured = _backward(model, parts, config, accelerator)
             norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_gradients or math.inf)
-            norm, *means = torch.stack(
-                [norm, *accelerator.reduce(measured.mean(0), "mean")]
-            ).tolist()  # on one GPU the step's one wait
+            means = accelerator.reduce(measured.mean(0), "mean")
+            norm, *means = torch.stack([norm, *means]).tolist()  # on one GPU the step's one wait
             if not math.isfinite(means[0] + norm):
                 what = f"the gradient's norm is {norm}" if math.isfinite(means[0]) else f"the loss is {means[0]}"
                 clips = ", ".join(name for part in parts for name in part.name)

@@ -10,6 +10,7 @@ import pytest
 from pcma_lib.config import resolve
 
 README = resolve("README.md").read_text()
+SHIPPED = json.loads(resolve("pcma_lib/demo_model.json").read_text())
 RUNS = {path.stem: json.loads(path.read_text()) for path in resolve("docs/results").glob("*.json")}
 DEMO = {
     f"{name}, seed 0": RUNS[stem]
@@ -54,8 +55,7 @@ def test_results_are_those_of_the_runs(data, name, title):
 
 
 def test_the_shipped_models_results_are_those_of_its_run():
-    test = json.loads(resolve("pcma_lib/demo_model.json").read_text())["test"]
-    assert row("**the shipped demo model** (1200 clips, one seed)", [test]) in README
+    assert row("**the shipped demo model** (1200 clips, one seed)", [SHIPPED["test"]]) in README
 
 
 def test_the_classes_that_failed_are_told():
@@ -87,7 +87,6 @@ def percent(*shares):
 
 NOTHING = SEEDS["demo"]["AVS, seed 1"]["test"]["miou"]
 UNHEARD = [swapped(SEEDS["stamps"][f"AVS, seed {seed}"]["unheard"]) for seed in range(3)]
-SHIPPED = json.loads(resolve("pcma_lib/demo_model.json").read_text())
 LONG = [miou(run["test"]) for run in (SHIPPED, RUNS["demo_long_without"], RUNS["demo_long_early"])]
 ABLATION = {name: row["test"]["miou"] for name, row in RUNS["ablation"].items()}
 WITHOUT = average(miou, "PCMANet, confidence in bf16")
@@ -108,10 +107,7 @@ PCMANET_GAINED = average(miou, "PCMANet, rate 0.001") - average(miou, "PCMANet")
         ("10_comparison", f"That is worth {NOTHING:.3f} here"),
         ("10_comparison", f"it is {WITHOUT - average(miou, 'PCMANet, negatives'):.2f} of mIoU on average"),
         ("10_comparison", f"second half it is {WITHOUT - average(miou, 'PCMANet, late negatives'):.3f}, less"),
-        (
-            "10_comparison",
-            "late {:.3f}, without {:.3f}, from the first step {:.3f}".format(*LONG),
-        ),
+        ("10_comparison", "late {:.3f}, without {:.3f}, from the first step {:.3f}".format(*LONG)),
         ("README", "AVS gains {:.2f} on demo and {:.2f} on stamps".format(*GAINED)),
         ("README", f"PCMANet {PCMANET_GAINED:.2f} on demo"),
         ("README", f"({AHEAD_AT_HALF:.2f} on demo at half the rate)"),

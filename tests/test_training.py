@@ -43,19 +43,8 @@ def test_a_run_leaves_its_files_and_a_model_that_can_be_evaluated(demo, tmp_path
     assert {"muted", "swapped", "off_screen"} <= set(measured["controls"])
     assert "muted" in table(measured)
     stored = tmp_path / "measured.json"
-    main(
-        [
-            "evaluate",
-            "--checkpoint",
-            result["best_checkpoint"],
-            "--data",
-            str(demo),
-            "--image-size",
-            "64",
-            "--output",
-            str(stored),
-        ]
-    )
+    command = ["evaluate", "--checkpoint", result["best_checkpoint"], "--data", str(demo), "--image-size", "64"]
+    main([*command, "--output", str(stored)])
     assert capsys.readouterr().out.endswith(table(measured) + "\n") and json.loads(stored.read_text()) == measured
     with pytest.raises(FileExistsError, match="resume"):
         fit(config(demo), tmp_path / "run", progress=False)
