@@ -19,9 +19,9 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from pcma_lib.checkpoints import write_atomically
-from pcma_lib.datasets import DATASETS
-from pcma_lib.files import open_image, read_wave
+from pcma_lib.data.avsbench import DATASETS
+from pcma_lib.data.files import open_image, read_wave
+from pcma_lib.use.checkpoints import write_atomically
 
 # The end of a path, from the folder that the layout starts with; the number of levels tells S4 from MS3.
 PLACES = {

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pcma_lib import AudioVisualModel, AVSBaseline, PCMANet
-from pcma_lib.audio import load_vggish
-from pcma_lib.checkpoints import load_tensors
-from pcma_lib.config import resolve
+from pcma_lib.network.audio import load_vggish
+from pcma_lib.training.config import resolve
+from pcma_lib.use.checkpoints import load_tensors
 
 
 def convert(checkpoint: Path, vggish: Path, backbone: str = "resnet50", num_classes: int = 1) -> AudioVisualModel:

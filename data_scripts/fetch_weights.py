@@ -29,9 +29,9 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from pcma_lib.audio import VGGish
-from pcma_lib.checkpoints import load_tensors, make_folder, write_tensors
-from pcma_lib.config import resolve
+from pcma_lib.network.audio import VGGish
+from pcma_lib.training.config import resolve
+from pcma_lib.use.checkpoints import load_tensors, make_folder, write_tensors
 
 BLOCK = 1 << 20
 

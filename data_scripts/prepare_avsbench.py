@@ -37,10 +37,10 @@ from clip_folder import write_wav
 from PIL import Image
 from tqdm import tqdm
 
-from pcma_lib.audio import SAMPLE_RATE
-from pcma_lib.checkpoints import write_atomically
-from pcma_lib.datasets import AVSS, DATASETS
-from pcma_lib.files import open_image, read_mask, read_rows
+from pcma_lib.data.avsbench import AVSS, DATASETS
+from pcma_lib.data.files import open_image, read_mask, read_rows
+from pcma_lib.network.audio import SAMPLE_RATE
+from pcma_lib.use.checkpoints import write_atomically
 
 OUT = {"s4": "Single-source", "ms3": "Multi-sources", "avss": "AVSBench-semantic"}
 COUNTS = {

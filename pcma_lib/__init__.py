@@ -1,22 +1,33 @@
 """PCMANet: audio-visual segmentation, module by module as the paper names them."""
 
-from . import losses
-from .audio import LogMel, Postprocessor, VGGish
-from .avga import AVGA
-from .cim import ConfidenceInducedMasking
-from .clip import Clip
-from .datasets import AVSS, MS3, S4
-from .fusion import GuidedFusion
-from .metrics import FMeasure, MeanIoU, SemanticIoU
-from .model import AudioVisualModel
-from .pcmanet import PCMANet, PCMAOutput
-from .qsca import QSCA
-from .tpavi import TPAVI, AVSBaseline
-from .visual import VisualPyramid
+from importlib import import_module
 
-__all__ = [
-    "AVGA", "AVSBaseline", "AVSS", "AudioVisualModel", "Clip", "ConfidenceInducedMasking", "FMeasure", "GuidedFusion",
-    "LogMel", "MS3", "MeanIoU", "PCMANet", "PCMAOutput", "Postprocessor", "QSCA", "S4", "SemanticIoU", "TPAVI", "VGGish",
-    "VisualPyramid", "losses",
-]  # fmt: skip
 __version__ = "0.1.0"
+_HOMES = {  # public names are imported when they are first asked for, so that `import pcma_lib` takes no time
+    "network.audio": ("LogMel", "Postprocessor", "VGGish"),
+    "network.visual": ("VisualPyramid",),
+    "network.avga": ("AVGA",),
+    "network.qsca": ("QSCA",),
+    "network.cim": ("ConfidenceInducedMasking",),
+    "network.fusion": ("GuidedFusion",),
+    "network.pcmanet": ("PCMANet", "PCMAOutput"),
+    "network.tpavi": ("TPAVI", "AVSBaseline"),
+    "data.clip": ("Clip",),
+    "data.avsbench": ("AVSS", "MS3", "S4"),
+    "measure.metrics": ("FMeasure", "MeanIoU", "SemanticIoU"),
+    "use.model": ("AudioVisualModel",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = [*sorted(_HOME), "losses"]
+
+
+def __getattr__(name):
+    if name == "losses":
+        return import_module(".losses", __name__)
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import torch
 
-from .clip import collate
-from .complexity import seconds_per_call
-from .config import TrainConfig
-from .datasets import DATASETS
-from .inference import fast
+from .data.avsbench import DATASETS
+from .data.clip import collate
 from .losses import segmentation_loss
-from .model import NETWORKS
-from .qsca import choose_path
-from .recipe import best_device, best_precision, make_optimizer, prepare_for_speed
+from .measure.complexity import seconds_per_call
+from .network.qsca import choose_path
+from .training.config import TrainConfig
+from .training.recipe import best_device, best_precision, make_optimizer, prepare_for_speed
+from .use.fast import fast
+from .use.model import NETWORKS
 
 
 def machine():

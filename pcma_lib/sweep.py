@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from .checkpoints import write_json
-from .config import project_root, resolve
-from .files import read_json
+from .data.files import read_json
+from .training.config import project_root, resolve
+from .use.checkpoints import write_json
 
 TABLE_IV = {  # the paper's rows from top to bottom, as what each leaves out
     "baseline": ("avga", "qsca"),

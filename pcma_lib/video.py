@@ -20,14 +20,14 @@ from av.video.reformatter import VideoReformatter
 from matplotlib import colormaps
 from tqdm import tqdm
 
-from .audio import SAMPLE_RATE
-from .checkpoints import write_atomically
-from .clip import MEAN, STD, log_mel_of
-from .decoding import decode_pictures, decode_sound, open_track, sample_pictures, upright_pixels
-from .figures import MASK, overlay
-from .inference import fast
-from .model import AudioVisualModel
-from .recipe import best_device
+from .data.clip import MEAN, STD, log_mel_of
+from .data.media import decode_pictures, decode_sound, open_track, sample_pictures, upright_pixels
+from .network.audio import SAMPLE_RATE
+from .notebook.figures import MASK, overlay
+from .training.recipe import best_device
+from .use.checkpoints import write_atomically
+from .use.fast import fast
+from .use.model import AudioVisualModel
 
 WINDOW = 15600  # samples at 16 kHz that one log-mel example of 96 frames spans
 LARGEST = 16384  # pixels a side that the H.264 encoder takes

@@ -35,8 +35,9 @@ import make_demo  # noqa: E402
 import make_stamps  # noqa: E402
 import prepare_avsbench  # noqa: E402
 
-from pcma_lib import AudioVisualModel, publish, training, video  # noqa: E402
-from pcma_lib.config import TrainConfig  # noqa: E402
+from pcma_lib import AudioVisualModel, training, video  # noqa: E402
+from pcma_lib.training.config import TrainConfig  # noqa: E402
+from pcma_lib.use import publish  # noqa: E402
 
 TINY = dict(backbone="resnet10t", stages=[8, 8, 8, 8], channels=8, groups=2, heads=2, vggish_width=0.03)
 UID = "demo_test_00000"

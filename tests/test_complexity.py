@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pcma_lib import QSCA
-from pcma_lib.complexity import count_macs, msa_macs, paper_qsca_macs, parameters, qsca_macs, seconds_per_call
+from pcma_lib.measure.complexity import count_macs, msa_macs, paper_qsca_macs, parameters, qsca_macs, seconds_per_call
 
 
 @pytest.mark.parametrize("selected", [1, 37, 80])

@@ -9,9 +9,9 @@ from PIL import Image
 from tests_layouts import write_object_layout
 
 from pcma_lib import AVSS, MS3, S4
-from pcma_lib.clip import collate
-from pcma_lib.controls import CONTROLS, gate, silent_objects
-from pcma_lib.files import palette, read_mask
+from pcma_lib.data.clip import collate
+from pcma_lib.data.controls import CONTROLS, gate, silent_objects
+from pcma_lib.data.files import palette, read_mask
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "data_scripts"))
 import fetch_weights
 from fetch_weights import WEIGHTS, Weights, main, read_checked
 
-from pcma_lib.audio import VGGish, load_vggish
-from pcma_lib.config import PRESETS
-from pcma_lib.visual import build_encoder
+from pcma_lib.network.audio import VGGish, load_vggish
+from pcma_lib.network.visual import build_encoder
+from pcma_lib.training.config import PRESETS
 
 download = partial(fetch_weights.download, pause=0)
 

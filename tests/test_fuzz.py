@@ -25,11 +25,11 @@ from PIL import Image
 from safetensors.torch import save as tensors_as_bytes
 
 from pcma_lib import AVSS, MS3, S4, AudioVisualModel
-from pcma_lib.checkpoints import load_tensors, read_settings
-from pcma_lib.config import PRESETS, TrainConfig
-from pcma_lib.controls import remix, silent_objects
-from pcma_lib.files import read_frame, read_mask, read_wave
-from pcma_lib.runs import Run
+from pcma_lib.data.controls import remix, silent_objects
+from pcma_lib.data.files import read_frame, read_mask, read_wave
+from pcma_lib.training.config import PRESETS, TrainConfig
+from pcma_lib.training.run_files import Run
+from pcma_lib.use.checkpoints import load_tensors, read_settings
 
 SECONDS = float(os.environ.get("PCMA_FUZZ_SECONDS", 0))
 PATIENCE = 20  # seconds for one file

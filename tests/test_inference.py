@@ -3,10 +3,10 @@ import torch
 
 from pcma_lib import AudioVisualModel, AVSBaseline, PCMANet
 from pcma_lib.benchmark import _calibrated, inference, loading, training
-from pcma_lib.fusion import resize
-from pcma_lib.inference import UpsampledCBR, Winograd, _HalfPrecision, fast
-from pcma_lib.qsca import choose_path
-from pcma_lib.visual import CBR
+from pcma_lib.network.fusion import resize
+from pcma_lib.network.qsca import choose_path
+from pcma_lib.network.visual import CBR
+from pcma_lib.use.fast import UpsampledCBR, Winograd, _HalfPrecision, fast
 
 
 def inputs(size, t=3):

@@ -9,10 +9,12 @@ import time
 import pytest
 import torch
 
-from pcma_lib import AudioVisualModel, checkpoints, training
-from pcma_lib.checkpoints import PART, load_tensors
-from pcma_lib.config import TrainConfig
+from pcma_lib import AudioVisualModel
 from pcma_lib.training import fit
+from pcma_lib.training import loop as training
+from pcma_lib.training.config import TrainConfig
+from pcma_lib.use import checkpoints
+from pcma_lib.use.checkpoints import PART, load_tensors
 
 KILLS, STEPS = 20, 120
 SETTINGS = {"epochs": 2, "save_every": 1, "pretrain": 0, "mixed_precision": "no"}

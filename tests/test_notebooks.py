@@ -8,7 +8,7 @@ import nbformat
 import pytest
 import torch
 
-from pcma_lib.exercises import check
+from pcma_lib.notebook.exercises import check
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

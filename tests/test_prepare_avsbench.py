@@ -24,7 +24,7 @@ sys.path.insert(0, str(SCRIPTS))
 import prepare_avsbench as script  # noqa: E402
 from prepare_avsbench import S4_CATEGORIES, check_counts, main, prepare  # noqa: E402
 
-from pcma_lib.datasets import DATASETS  # noqa: E402
+from pcma_lib.data.avsbench import DATASETS  # noqa: E402
 
 SIDE, FPS = 24, 16
 OPENED = []

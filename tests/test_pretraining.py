@@ -4,7 +4,7 @@ import torch
 from tests_layouts import write_object_layout
 
 from pcma_lib import AVSS, S4, VGGish, VisualPyramid
-from pcma_lib.pretraining import draw_mixture, draw_picture, pretrain_ear, pretrain_eye
+from pcma_lib.training.pretraining import draw_mixture, draw_picture, pretrain_ear, pretrain_eye
 
 
 def test_a_picture_names_every_object_also_the_silent_ones(demo):

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 import pcma_lib
 from pcma_lib import AVSS, AudioVisualModel
-from pcma_lib.probing import PROBED, RIDGE, _mean_over, _readout, main, probe_parts
+from pcma_lib.measure.probing import PROBED, RIDGE, _mean_over, _readout, main, probe_parts
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,13 @@ from accelerate import PartialState
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from pcma_lib import AVSS, AudioVisualModel, evaluation, training
-from pcma_lib.checkpoints import load_tensors
-from pcma_lib.evaluation import binary_measures, evaluate
-from pcma_lib.metrics import SemanticIoU
-from pcma_lib.processes import share_batch_norm
+from pcma_lib import AVSS, AudioVisualModel
+from pcma_lib.measure import evaluation
+from pcma_lib.measure.evaluation import binary_measures, evaluate
+from pcma_lib.measure.metrics import SemanticIoU
+from pcma_lib.training import loop as training
+from pcma_lib.training.batch_norm import share_batch_norm
+from pcma_lib.use.checkpoints import load_tensors
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

@@ -6,10 +6,10 @@ import torch
 
 import pcma_lib
 from pcma_lib import AVSS, AudioVisualModel
-from pcma_lib.config import TrainConfig
-from pcma_lib.evaluation import evaluate, table
-from pcma_lib.publish import publish
+from pcma_lib.measure.evaluation import evaluate, table
 from pcma_lib.training import fit
+from pcma_lib.training.config import TrainConfig
+from pcma_lib.use.publish import publish
 
 SHIPPED = Path(pcma_lib.__file__).parent / "demo_model.json"
 

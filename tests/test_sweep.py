@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from pcma_lib.config import TrainConfig
-from pcma_lib.model import AudioVisualModel
 from pcma_lib.sweep import SWEEPS, TABLE_IV, main, run_rows
+from pcma_lib.training.config import TrainConfig
+from pcma_lib.use.model import AudioVisualModel
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)

@@ -11,11 +11,11 @@ import torchvision
 from torch.testing import assert_close
 
 from pcma_lib import TPAVI, AudioVisualModel, AVSBaseline, PCMANet
-from pcma_lib.checkpoints import save_model
-from pcma_lib.complexity import count_macs
-from pcma_lib.config import TrainConfig
 from pcma_lib.losses import segmentation_loss
+from pcma_lib.measure.complexity import count_macs
 from pcma_lib.training import fit
+from pcma_lib.training.config import TrainConfig
+from pcma_lib.use.checkpoints import save_model
 
 HERE = Path(__file__).parent
 ENCODERS = {"resnet50": ("s4_resnet50", "resnet."), "pvt_v2_b5": ("s4_pvt", "encoder_backbone.")}

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from pcma_lib import AVSS, AudioVisualModel
-from pcma_lib.checkpoints import load_tensors
-from pcma_lib.config import TrainConfig
-from pcma_lib.evaluation import evaluate, table
-from pcma_lib.recipe import EpochBatches, build_model
+from pcma_lib.measure.evaluation import evaluate, table
 from pcma_lib.training import fit, main
+from pcma_lib.training.config import TrainConfig
+from pcma_lib.training.recipe import EpochBatches, build_model
+from pcma_lib.use.checkpoints import load_tensors
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,7 +61,7 @@ def test_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_run(demo, 
     settings = config(demo).to_dict()
     fit(TrainConfig(**settings), tmp_path / "whole", progress=False)
     script = (
-        "import json, sys; from pcma_lib.config import TrainConfig; from pcma_lib.training import fit;"
+        "import json, sys; from pcma_lib.training.config import TrainConfig; from pcma_lib.training import fit;"
         "fit(TrainConfig(**json.loads(sys.argv[1])), sys.argv[2], resume=True, progress=False,"
         " after_step=lambda row: print(row['step'], flush=True))"
     )

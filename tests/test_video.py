@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from pcma_lib.audio import EXAMPLE_SECONDS, LogMel
-from pcma_lib.clip import MEAN, STD
-from pcma_lib.model import AudioVisualModel
+from pcma_lib.data.clip import MEAN, STD
+from pcma_lib.network.audio import EXAMPLE_SECONDS, LogMel
+from pcma_lib.use.model import AudioVisualModel
 from pcma_lib.video import clips, main, mark_video
 
 HERE = Path(__file__).parent

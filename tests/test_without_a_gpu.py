@@ -15,12 +15,13 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from pcma_lib import AudioVisualModel, training
-from pcma_lib.clip import Clip
-from pcma_lib.config import TrainConfig
-from pcma_lib.inference import fast
-from pcma_lib.qsca import choose_path
-from pcma_lib.recipe import prepare_for_speed
+from pcma_lib import AudioVisualModel
+from pcma_lib.data.clip import Clip
+from pcma_lib.network.qsca import choose_path
+from pcma_lib.training import loop as training
+from pcma_lib.training.config import TrainConfig
+from pcma_lib.training.recipe import prepare_for_speed
+from pcma_lib.use.fast import fast
 
 WAITS = (DataDependentOutputException, DynamicOutputShapeException)
 

@@ -7,10 +7,10 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
-from .audio import VGGish
+from ..network.audio import VGGish
+from ..network.pcmanet import PCMANet
+from ..network.tpavi import AVSBaseline
 from .checkpoints import load_tensors, read_settings, save_model
-from .pcmanet import PCMANet
-from .tpavi import AVSBaseline
 
 NETWORKS = {"pcmanet": PCMANet, "avs": AVSBaseline}
 
@@ -95,7 +95,7 @@ class AudioVisualModel(
         Args:
             metrics: what `evaluation.evaluate` gave; None says that nothing was measured.
         """
-        from .evaluation import table
+        from ..measure.evaluation import table
 
         card = {"settings": self.settings, "measured": table(metrics) if metrics else "Nothing was measured."}
         return super().save_pretrained(folder, config=self.settings, model_card_kwargs=card, **options)
@@ -106,7 +106,7 @@ class AudioVisualModel(
     @classmethod
     def demo(cls):
         """The model that the package ships: trained on the demo data by notebook 08 with the preset `demo_long`."""
-        return cls.load(Path(__file__).with_name("demo_model.safetensors"))
+        return cls.load(Path(__file__).parents[1] / "demo_model.safetensors")
 
     @classmethod
     def load(cls, path):

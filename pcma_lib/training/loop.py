@@ -13,15 +13,15 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
-from .checkpoints import write_json
-from .clip import collate
+from ..data.avsbench import DATASETS
+from ..data.clip import collate
+from ..losses import segmentation_loss
+from ..measure.evaluation import evaluate, table
+from ..use.checkpoints import write_json
+from ..use.model import AudioVisualModel
+from .batch_norm import share_batch_norm
 from .config import TrainConfig
-from .datasets import DATASETS
-from .evaluation import evaluate, table
-from .losses import segmentation_loss
-from .model import AudioVisualModel
 from .pretraining import pretrain_ear, pretrain_eye
-from .processes import share_batch_norm
 from .recipe import (
     EpochBatches,
     best_device,
@@ -32,7 +32,7 @@ from .recipe import (
     prepare_for_speed,
     share_of_rate,
 )
-from .runs import Run
+from .run_files import Run
 
 KEPT = ("kept_3", "kept_2", "kept_1")  # M_3, M_2, M_1
 LOG_COLUMNS = ("step", "epoch", "loss", *KEPT, "learning_rate", "gradient_norm", "clips_per_second")
@@ -282,7 +282,3 @@ def _literal(text):
         return json.loads(text)
     except json.JSONDecodeError:
         return text
-
-
-if __name__ == "__main__":
-    main()

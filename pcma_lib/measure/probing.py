@@ -13,13 +13,13 @@ from collections import defaultdict
 import torch
 import torch.nn.functional as F
 
-from .checkpoints import write_json
-from .clip import log_mel_of
-from .controls import silent_objects
-from .datasets import AVSS
-from .files import named_paths
-from .model import AudioVisualModel
-from .recipe import best_device
+from ..data.avsbench import AVSS
+from ..data.clip import log_mel_of
+from ..data.controls import silent_objects
+from ..data.files import named_paths
+from ..training.recipe import best_device
+from ..use.checkpoints import write_json
+from ..use.model import AudioVisualModel
 
 RIDGE = 1e-2  # penalty of a readout's weights, for features of unit variance
 PROBED = ("attention", "aligned", "guide", "fused", "logits")  # of AVGA twice, QSCA, the fusion, the head

@@ -4,9 +4,9 @@ import ipywidgets
 import torch
 from IPython.display import display
 
-from .cim import confidence
-from .controls import CONTROLS
-from .evaluation import available_controls
+from ..data.controls import CONTROLS
+from ..measure.evaluation import available_controls
+from ..network.cim import confidence
 from .figures import MASK, TRUTH, grid, overlay, picture, player, strip
 
 OWN = "its own"

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .fusion import GuidedFusion
-from .pcmanet import PCMANet, PCMAOutput
-from .qsca import choose_path
+from ..network.fusion import GuidedFusion
+from ..network.pcmanet import PCMANet, PCMAOutput
+from ..network.qsca import choose_path
 
 
 def fast(model, compile=False):

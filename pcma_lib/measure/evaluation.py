@@ -3,8 +3,8 @@
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from .clip import collate
-from .controls import COMPOSED_ONLY, CONTROLS, MIXED
+from ..data.clip import collate
+from ..data.controls import COMPOSED_ONLY, CONTROLS, MIXED
 from .metrics import FMeasure, MarkedShare, MeanIoU, SemanticIoU
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from .checkpoints import PART, make_folder, write_atomically, write_tensors
+from ..use.checkpoints import PART, make_folder, write_atomically, write_tensors
 
 STATE = {  # what resume.pt holds
     "config": dict,

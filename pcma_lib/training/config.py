@@ -134,7 +134,7 @@ def _name(annotation):
 
 def project_root():
     """The folder of the checkout, from wherever a notebook was started; the current folder for an installed package."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     return root if (root / "pyproject.toml").is_file() else Path.cwd()
 
 

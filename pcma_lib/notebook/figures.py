@@ -10,8 +10,8 @@ import torch
 from IPython.display import HTML
 from matplotlib.ticker import NullFormatter
 
-from .audio import SAMPLE_RATE
-from .clip import MEAN, STD
+from ..data.clip import MEAN, STD
+from ..network.audio import SAMPLE_RATE
 
 SOUND, MASK, TRUTH, KEPT = "#1f77b4", "#ff7f0e", "#2ca02c", ("#9467bd", "#d62728", "#8c564b")
 WIDTH = 8  # inches; 100 dots an inch make 800 pixels

@@ -150,7 +150,7 @@ def load_vggish(path):
     Raises:
         FileNotFoundError: no such file. ValueError: not VGGish's parameters.
     """
-    from .checkpoints import load_tensors
+    from ..use.checkpoints import load_tensors
 
     model = VGGish()
     state = {k: v for k, v in load_tensors(path).items() if not k.startswith("pproc.")}

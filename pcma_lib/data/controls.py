@@ -7,7 +7,7 @@ the right answer to all but the mixed controls, and its distance from the origin
 
 import numpy as np
 
-from .audio import SAMPLE_RATE
+from ..network.audio import SAMPLE_RATE
 
 # name: what is heard
 CONTROLS = {

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm.auto import tqdm
 
-from .clip import log_mel_of
-from .controls import gate
+from ..data.clip import log_mel_of
+from ..data.controls import gate
 
 
 def draw_mixture(dataset, rng):

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.files import read_json, read_rows
+from ..measure.evaluation import evaluate
+from ..training.config import TrainConfig
+from ..training.recipe import best_device, open_dataset
 from .checkpoints import write_json
-from .config import TrainConfig
-from .evaluation import evaluate
-from .files import read_json, read_rows
 from .model import AudioVisualModel
-from .recipe import best_device, open_dataset
 
 CURVE_POINTS = 120
 

@@ -11,7 +11,7 @@ import torch
 import torchaudio
 from PIL import Image
 
-from .audio import SAMPLE_RATE
+from ..network.audio import SAMPLE_RATE
 
 LARGEST_PICTURE = 2**26  # pixels
 LONGEST_FILTER = 2**25  # coefficients that bring a sound to 16 kHz: rate and 16000 over their divisor, multiplied

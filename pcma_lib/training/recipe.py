@@ -4,11 +4,11 @@ import math
 
 import torch
 
-from .audio import load_vggish
+from ..data.avsbench import DATASETS
+from ..network.audio import load_vggish
+from ..network.qsca import choose_path
+from ..use.model import AudioVisualModel
 from .config import resolve
-from .datasets import DATASETS
-from .model import AudioVisualModel
-from .qsca import choose_path
 
 
 class EpochBatches:

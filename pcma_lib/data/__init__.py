@@ -1,0 +1,1 @@
+"""Clips: how they are stored, read, checked, changed and put into batches."""

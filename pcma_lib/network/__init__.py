@@ -1,0 +1,1 @@
+"""The network, a file for each part of the paper. It knows tensors only: no paths, no settings, no plots."""

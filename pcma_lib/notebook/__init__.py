@@ -1,0 +1,1 @@
+"""What the lessons share: figures, widgets, exercises."""

@@ -1,0 +1,1 @@
+"""A trained model as it is saved, loaded, made fast and shared."""
