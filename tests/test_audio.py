@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import scipy.signal
+import soundfile
 import torch
 
 from pcma_lib import LogMel, Postprocessor, VGGish
+from pcma_lib.data.files import read_wave
 
 
 def naive_log_mel(wave):
@@ -62,3 +64,16 @@ def test_embeddings_are_whitened_clipped_and_cut_off_to_a_byte():
 def test_vggish_has_the_published_size():
     assert sum(p.numel() for p in VGGish().parameters()) == 72_141_184
     assert VGGish(0.125)(torch.zeros(2, 5, 1, 96, 64)).shape == (2, 5, 128)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000, 44099])
+def test_a_tone_at_another_rate_becomes_the_same_tone_at_16_khz(tmp_path, rate):
+    tone = {r: np.sin(2 * np.pi * 440 * np.arange(2 * r) / r).astype(np.float32) / 2 for r in (rate, 16000)}
+    soundfile.write(tmp_path / "tone.wav", tone[rate], rate, subtype="FLOAT")
+    found, expected = read_wave(tmp_path / "tone.wav"), tone[16000]
+    assert abs(len(found) - len(expected)) <= 1
+    inner = slice(800, 31000)
+    assert np.abs(found[inner] - expected[inner]).max() < 1e-3
+    inner = slice(1, 2)  # examples away from the ends
+    expected = LogMel()(expected)
+    assert (LogMel(rate)(tone[rate])[inner] - expected[inner]).abs().max() < 1e-2

@@ -127,7 +127,7 @@ def test_broken_files_are_named(copy, break_it, error, message):
         AVSS(copy, "test")[0]
 
 
-@pytest.mark.parametrize("rate, channels", [(44100, 2), (8000, 1)])
+@pytest.mark.parametrize("rate, channels", [(44100, 2), (8000, 1), (44099, 1)])
 def test_sound_of_other_rates_and_channels_is_read(copy, rate, channels):
     soundfile.write(first(copy) / "audio.wav", np.zeros((rate * 5, channels)), rate)
     assert AVSS(copy, "test")[0].log_mel.shape == (5, 1, 96, 64)

@@ -2,19 +2,17 @@
 
 import csv
 import json
-from math import gcd
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
-import torchaudio
+import soxr
 from PIL import Image
 
 from ..network.audio import SAMPLE_RATE
 
 LARGEST_PICTURE = 2**26  # pixels
-LONGEST_FILTER = 2**25  # coefficients that bring a sound to 16 kHz: rate and 16000 over their divisor, multiplied
+RATES = range(1000, 768001)  # Hz
 LOUDEST = 100.0  # full scale is 1; beyond are whole numbers stored as floats, or damage
 
 
@@ -192,15 +190,14 @@ def read_wave(path, seconds=None, channels=False):
         raise ValueError(f"{path} holds NaN or infinite samples")
     if (loudest := np.abs(samples).max(initial=0)) > LOUDEST:
         raise ValueError(f"{path} holds samples up to {loudest:.3g}, expected -1 to 1")
-    common = gcd(rate, SAMPLE_RATE)
-    if rate < 1000 or rate // common * (SAMPLE_RATE // common) > LONGEST_FILTER:
+    if rate not in RATES:
         raise ValueError(f"{path} has the rate {rate} Hz, expected a usual one such as {SAMPLE_RATE}, 44100 or 48000 Hz")
-    wave = torch.from_numpy(samples.T if channels else samples.mean(1))
-    if rate != SAMPLE_RATE and wave.numel():
-        wave = torchaudio.functional.resample(wave, rate, SAMPLE_RATE)
+    wave = samples if channels else samples.mean(1, keepdims=True)
+    if rate != SAMPLE_RATE and wave.size:
+        wave = soxr.resample(wave, rate, SAMPLE_RATE)
     if seconds is not None:
         wanted = seconds * SAMPLE_RATE
-        if wave.shape[-1] < wanted - SAMPLE_RATE:
-            raise ValueError(f"{path} lasts {wave.shape[-1] / SAMPLE_RATE:.2f} s, expected {seconds} s")
-        wave = torch.nn.functional.pad(wave[..., :wanted], (0, max(0, wanted - wave.shape[-1])))
-    return wave.numpy()
+        if len(wave) < wanted - SAMPLE_RATE:
+            raise ValueError(f"{path} lasts {len(wave) / SAMPLE_RATE:.2f} s, expected {seconds} s")
+        wave = np.pad(wave[:wanted], [(0, max(0, wanted - len(wave))), (0, 0)])
+    return np.ascontiguousarray(wave.T) if channels else wave[:, 0]

@@ -4,8 +4,8 @@ The front end follows Hershey et al., "CNN architectures for large-scale audio c
 reference [40] of the paper; its constants are listed where they are used.
 """
 
+import soxr
 import torch
-import torchaudio
 from torch import nn
 
 SAMPLE_RATE = 16000
@@ -71,7 +71,8 @@ class LogMel(nn.Module):
         if waveform.ndim == 2:
             waveform = waveform.mean(0)
         if self.sample_rate != SAMPLE_RATE:
-            waveform = torchaudio.functional.resample(waveform, int(self.sample_rate), SAMPLE_RATE)
+            resampled = soxr.resample(waveform.cpu().numpy(), self.sample_rate, SAMPLE_RATE)
+            waveform = torch.from_numpy(resampled).to(waveform.device)
         frames = 1 + (waveform.numel() - 400) // 160
         if frames < 96:
             needed = (400 + 95 * 160) / SAMPLE_RATE
