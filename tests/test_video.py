@@ -370,12 +370,12 @@ def changing(path, parts, seconds=1):
             wave[1:] /= 2  # the right channel is softer
             block = av.AudioFrame.from_ndarray(wave, "fltp", codec.layout.name)
             block.sample_rate = rate
-            fifo = av.AudioFifo()
+            fifo, samples = av.AudioFifo(), 1152 if rate >= 32000 else 576  # a frame of MPEG-1 and of MPEG-2
             fifo.write(block)
-            packets = [p for b in fifo.read_many(1152, True) for p in codec.encode(b)] + codec.encode(None)
-            for index, packet in enumerate(packets[: seconds * rate // 1152]):
+            packets = [p for b in fifo.read_many(samples, True) for p in codec.encode(b)] + codec.encode(None)
+            for index, packet in enumerate(packets[: seconds * rate // samples]):
                 packet.stream, packet.time_base = speaker, Fraction(1, rate)
-                packet.pts = packet.dts = number * seconds * rate + index * 1152
+                packet.pts = packet.dts = number * seconds * rate + index * samples
                 out.mux(packet)
     return path
 
