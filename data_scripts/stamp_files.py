@@ -174,7 +174,7 @@ def read_picture(path: Path, longest: int) -> Image.Image:
 def read_sound(path: Path) -> np.ndarray:
     """A recording as 16 kHz mono, [N] float32; kept for the next call."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(f"file:{path}") as container:
             resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
             frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)] + resampler.resample(
                 None

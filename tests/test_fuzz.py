@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save as tensors_as_bytes
+from test_video import BrightWhileLoud, changing, clicks, clicks_heard, make, read
 
 from pcma_lib import AVSS, MS3, S4, AudioVisualModel
 from pcma_lib.data.controls import remix, silent_objects
@@ -30,6 +31,7 @@ from pcma_lib.data.files import read_frame, read_mask, read_wave
 from pcma_lib.training.config import PRESETS, TrainConfig
 from pcma_lib.training.run_files import Run
 from pcma_lib.use.checkpoints import load_tensors, read_settings
+from pcma_lib.video import clips, mark_video
 
 SECONDS = float(os.environ.get("PCMA_FUZZ_SECONDS", 0))
 PATIENCE = 20  # seconds for one file
@@ -306,3 +308,77 @@ def test_settings_of_a_run():
 
     changes = st.dictionaries(st.sampled_from(fields) | st.text(max_size=4), JSON, min_size=1, max_size=2)
     fuzz(st.tuples(st.sampled_from(sorted(PRESETS)), changes), check, 200)
+
+
+def test_damaged_videos(tmp_path):
+    options = dict(seconds=1, fps=10, rate=16000, layout="mono")
+    webm = dict(options, codec="libvpx-vp9", sound="libopus", rate=48000)
+    whole = [make(tmp_path / "a.mp4", **options), make(tmp_path / "b.mov", **options, codec="mpeg4", third="timecode")]
+    whole += [make(tmp_path / "c.webm", **webm), make(tmp_path / "d.mkv", **options, sound="pcm_f32le", third="subtitles")]
+    whole += [make(tmp_path / "e.mp4", **options, third="cover"), changing(tmp_path / "f.mkv", [(44100, 1), (32000, 2)])]
+    path, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
+
+    def check(content):
+        path.write_bytes(content)
+        target.unlink(missing_ok=True)
+        with named(path):
+            summary = mark_video(path, target, BrightWhileLoud(), 32, progress=False)
+            times, _, sound, *_ = read(target)
+            assert summary["frames"] == len(times) and summary["has_sound"] == (sound is not None)
+        assert not list(tmp_path.glob("*.part*")) and target.exists() == ("summary" in locals())
+
+    fuzz(damaged(*(p.read_bytes() for p in whole)), check, 40)
+
+
+CONTAINERS = {  # what each takes: (codec, sound, rate), a third track, options that leave the duration out
+    "mp4": (("libx264", "aac", 44100), ("cover", "sound"), {"movflags": "frag_keyframe+empty_moov"}),
+    "mov": (("mpeg4", "pcm_s16le", 22050), ("timecode", "sound"), {}),
+    "mkv": (("libx264", "flac", 32000), ("subtitles", "attachment", "sound", "cover"), {"live": "1"}),
+    "webm": (("libvpx", "libopus", 48000), (), {"live": "1"}),
+}
+
+
+@st.composite
+def kinds_of_videos(draw):
+    name = draw(st.sampled_from(sorted(CONTAINERS)))
+    (codec, sound, rate), thirds, without_duration = CONTAINERS[name]
+    third, live = draw(st.sampled_from([None, *thirds])), draw(st.booleans())
+    options = dict(
+        codec=codec, sound=sound, rate=rate, third=third, options=without_duration if live and not third else None
+    )
+    options |= dict(layout=draw(st.sampled_from(["mono", "stereo"])), late=draw(st.sampled_from([0, 0, 3])), fps=10)
+    options |= dict(delay=draw(st.sampled_from([0, 0, 0.13, 0.7])), seconds=draw(st.sampled_from([1, 2])))
+    times = draw(st.lists(st.integers(1, 19), max_size=4, unique=True).map(lambda tenths: [t / 10 for t in sorted(tenths)]))
+    return name, options, [t for t in times if t < options["seconds"] - 0.05]
+
+
+def test_videos_of_all_kinds_keep_their_pictures_and_their_sound(tmp_path):
+    target = tmp_path / "out.mp4"
+
+    def check(example):
+        name, options, times = example
+        channels = 1 + (options["layout"] == "stereo")
+        wave = clicks(times, options["seconds"], options["rate"], channels)
+        source = make(tmp_path / f"in.{name}", wave=wave, **options)
+        mark_video(source, target, BrightWhileLoud(), 32, progress=False)
+        shown, pictures, sound, rate, _ = read(target)
+        assert len(shown) == 10 * options["seconds"] and len(sound) == channels
+        expected = np.array(times) + float(shown[0]) + options["delay"]
+        assert clicks_heard(sound[0], rate) == pytest.approx(expected, abs=0.006)
+        assert sound.shape[1] / rate == pytest.approx(options["seconds"] + shown[0] + options["delay"], abs=0.06)
+        ear = np.concatenate([c[1] for c in clips(source, 32)])
+        assert clicks_heard(ear, 16000) == pytest.approx(expected[expected < len(ear) / 16000 - 0.002], abs=0.006)
+
+    fuzz(kinds_of_videos(), check, 20)
+
+
+def test_sound_of_changing_formats_keeps_its_times(tmp_path):
+    def check(parts):
+        source = changing(tmp_path / "in.mkv", parts)
+        mark_video(source, tmp_path / "out.mp4", BrightWhileLoud(), 32, progress=False)
+        *_, sound, rate, _ = read(tmp_path / "out.mp4")
+        assert len(sound) == max(channels for _, channels in parts)
+        assert clicks_heard(sound[0], rate) == pytest.approx([n + 0.5 for n in range(len(parts))], abs=0.09)
+
+    part = st.tuples(st.sampled_from([16000, 22050, 24000, 32000, 44100, 48000]), st.integers(1, 2))
+    fuzz(st.lists(part, min_size=2, max_size=4), check, 8)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from test_video import clicks, clicks_heard, make, without_decoder
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "data_scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -309,6 +310,55 @@ def test_a_video_that_is_short_or_silent_is_named(tmp_path, out, seconds, sound,
     problems = run(source, out)
     assert any("_c-3.mp4" in p and message in p for p in problems)
     assert any(f"missing sound {out / 's4_data' / SOUND}" in p for p in problems)
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("late_sound.mp4", dict(delay=0.676)),
+        ("early_sound.mp4", dict(delay=-0.4)),
+        ("late_file.mkv", dict(late=5)),
+        ("third_track.mov", dict(third="timecode")),
+    ],
+)
+def test_a_click_is_in_the_wav_where_it_is_in_the_video(tmp_path, name, options):
+    delay = options.get("delay", 0)
+    wave = clicks([t - delay for t in (0.9, 2.2)], 3, 48000)
+    script.extract_sound(make(tmp_path / name, wave=wave, rate=48000, layout="mono", **options), tmp_path / "out.wav", 3)
+    samples, rate = soundfile.read(tmp_path / "out.wav")
+    assert rate == 16000 and clicks_heard(samples, rate) == pytest.approx([0.9, 2.2], abs=0.005)
+
+
+def test_sound_whose_channels_cancel_out_is_kept(tmp_path):
+    wave = clicks([0.5], 1, 44100, channels=2) * [[1], [-1]]
+    script.extract_sound(make(tmp_path / "in.mp4", 1, wave=wave.astype(np.float32)), tmp_path / "out.wav", 1)
+    samples, rate = soundfile.read(tmp_path / "out.wav")
+    assert clicks_heard(samples, rate) == pytest.approx([0.5], abs=0.005) and np.abs(samples).max() > 0.6
+
+
+def test_sound_without_a_decoder_is_named(tmp_path):
+    with pytest.raises(ValueError, match="in.mp4 has no readable sound"):
+        script.extract_sound(without_decoder(tmp_path / "in.mp4"), tmp_path / "out.wav", 3)
+
+
+@pytest.mark.parametrize("late", [0, 90 * 7])
+def test_frames_are_taken_by_their_times_where_these_are_irregular(tmp_path, late):
+    times = [0, 10, 80, 86, 91, 150, 170, 175, 260, 272]  # in units of 1/90 s; 15/16 s is 84.4 of them
+    grey = [20 * index for index in range(len(times))]
+    video = make(
+        tmp_path / "in.mkv", pts=[t + late for t in times], sound=None, codec="ffv1",
+        draw=lambda index, size: np.full((*size[::-1], 3), grey[index], np.uint8),
+    )  # fmt: skip
+    targets = {second: tmp_path / f"{second}.png" for second in range(4)}
+    script.extract_frames(video, targets, (24, 24))
+    found = [np.asarray(Image.open(path)).mean() for path in targets.values()]
+    assert found == pytest.approx([grey[2], grey[6], grey[8], grey[9]], abs=2)
+
+
+def test_frames_of_a_turned_video_are_upright(tmp_path):
+    script.extract_frames(make(tmp_path / "in.mov", 1, rotation=90), {0: tmp_path / "0.png"}, None)
+    image = np.asarray(Image.open(tmp_path / "0.png"))
+    assert image.shape == (64, 48, 3) and image[-6, 4, 0] > 80 > 3 * image[-6, 4, 1]
 
 
 def test_a_truncated_video_is_named(tmp_path, out, video):

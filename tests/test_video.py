@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
 
 from pcma_lib.data.clip import MEAN, STD
 from pcma_lib.network.audio import EXAMPLE_SECONDS, LogMel
@@ -47,14 +49,18 @@ def tone(seconds, rate, channels, hertz=440.0, start=1.0):
 
 def make(
     path, seconds=3, fps=25, size=(64, 48), codec="libx264", sound="aac", rate=44100, layout="stereo",
-    rotation=None, pts=None, draw=picture, wave=None, delay=0.0, faststart=False,
+    rotation=None, pts=None, draw=picture, wave=None, delay=0.0, faststart=False, third=None, late=0, options=None,
 ):  # fmt: skip
     tick = Fraction(1, 90) if pts else Fraction(1, fps)
-    pts = pts or range(round(seconds * fps))
-    with av.open(str(path), "w", options={"movflags": "+faststart"} if faststart else {}) as out:
+    pts = pts or range(round(late * fps), round((late + seconds) * fps))
+    options = options or ({"movflags": "+faststart"} if faststart else {})
+    with av.open(f"file:{path}", "w", options=options) as out:
         fast = {"deadline": "realtime", "cpu-used": "8"} if codec and "vpx" in codec else {}
         screen = out.add_stream(codec, rate=fps, options=fast) if codec else None
         speaker = out.add_stream(sound, rate=rate, layout=layout) if sound else None
+        if third == "timecode":
+            screen.metadata["timecode"] = "01:00:00:00"
+        other = add_third(out, third)
         if screen:
             screen.width, screen.height = size
             screen.codec_context.time_base = tick
@@ -69,10 +75,48 @@ def make(
             wave = tone(seconds, rate, speaker.layout.nb_channels) if wave is None else wave
             for start in range(0, wave.shape[1], 1000):
                 block = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave[:, start : start + 1000]), "fltp", layout)
-                block.sample_rate, block.time_base, block.pts = rate, Fraction(1, rate), start + round(delay * rate)
+                block.sample_rate, block.time_base, block.pts = rate, Fraction(1, rate), start + round((late + delay) * rate)
                 out.mux(speaker.encode(block))
             out.mux(speaker.encode(None))
+        out.mux(other)
     return path
+
+
+def add_third(out, kind):
+    """One more track beside picture and first sound; returns its packets, to be muxed in the end."""
+    if kind == "subtitles":
+        with av.open(BytesIO(b"1\n00:00:00,500 --> 00:00:09,000\nhello\n"), format="srt") as file:
+            track, packets = out.add_stream_from_template(file.streams[0]), [p for p in file.demux() if p.size]
+        for packet in packets:
+            packet.stream = track
+        return packets
+    if kind == "cover":
+        track = out.add_stream("mjpeg", rate=1)
+        track.width, track.height, track.pix_fmt, track.disposition = 32, 32, "yuvj420p", Disposition.attached_pic
+        return track.encode(av.VideoFrame(32, 32, "yuvj420p")) + track.encode(None)
+    if kind == "sound":
+        track = out.add_stream("aac", rate=48000, layout="mono")
+        block = av.AudioFrame.from_ndarray(np.zeros((1, 1000), np.float32), "fltp", "mono")
+        block.sample_rate = 48000
+        return track.encode(block) + track.encode(None)
+    if kind == "attachment":
+        out.add_attachment("font.txt", "text/plain", b"text")
+    return []
+
+
+def clicks(times, seconds, rate, channels=1):
+    """Silence with a burst of 4 ms and 2 kHz at each time."""
+    wave = np.zeros((channels, round(seconds * rate)), np.float32)
+    burst = 0.8 * np.sin(2 * np.pi * 2000 * np.arange(rate // 250) / rate)
+    for time in times:
+        wave[:, round(time * rate) :][:, : len(burst)] = burst
+    return wave
+
+
+def clicks_heard(wave, rate):
+    """Where in a sound [N] bursts start, in seconds; 50 ms of silence are between two."""
+    loud = np.flatnonzero(np.abs(wave) > 0.25)
+    return (loud[np.diff(loud, prepend=-rate) > rate // 20] / rate).tolist()
 
 
 def read(path):
@@ -266,6 +310,239 @@ def test_the_real_model_marks_a_video_and_is_left_as_it_was(tmp_path):
     model = AudioVisualModel(**settings).train()
     summary = mark_video(make(tmp_path / "in.mp4", 2), tmp_path / "out.mp4", model, 64, fps=2, progress=False)
     assert summary["masks"] == 4 and 0 <= summary["marked"] <= 1 and model.training
+
+
+CLICKS = [0.2, 0.9, 1.0, 1.55, 2.3, 2.9]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("timecode.mov", dict(third="timecode")),
+        ("cover.mp4", dict(third="cover")),
+        ("second_sound.mp4", dict(third="sound")),
+        ("subtitles.mkv", dict(third="subtitles")),
+        ("font.mkv", dict(third="attachment")),
+        ("no_duration.mkv", dict(options={"live": "1"})),
+        ("no_duration.webm", dict(WEBM, options={"live": "1"})),
+        ("fragments.mp4", dict(options={"movflags": "frag_keyframe+empty_moov+default_base_moof"})),
+        ("tail_of_one_second.mp4", dict(pts=range(0, 180, 6))),
+        ("tail_without_duration.mkv", dict(pts=range(0, 180, 6), options={"live": "1"})),
+        ("starts_at_5s.mkv", dict(late=5)),
+        ("starts_at_5s.mp4", dict(late=5)),
+    ],
+)
+def test_all_of_the_sound_stays_whatever_else_the_file_holds_or_lacks(tmp_path, name, options):
+    options = dict(rate=48000, layout="mono") | options
+    source = make(tmp_path / name, wave=clicks(CLICKS, 3, 48000), **options)
+    summary, (times, _, sound, rate, _) = mark(source, image_size=64)
+    expected = np.array(CLICKS) + float(times[0])  # an mp4 may start with what the AAC encoder puts before the sound
+    assert clicks_heard(sound[0], rate) == pytest.approx(expected, abs=0.005)
+    assert sound.shape[1] / rate == pytest.approx(3 + times[0], abs=0.03)
+    assert summary["warning"] is None
+    ear = np.concatenate([c[1] for c in clips(source, 64)])
+    assert clicks_heard(ear, 16000) == pytest.approx(expected[expected < len(ear) / 16000], abs=0.005)
+
+
+@pytest.mark.parametrize("third", ["sound", "subtitles"])
+def test_a_cut_off_file_with_a_third_track_is_named(tmp_path, third):
+    noise = np.random.default_rng(0).integers(0, 256, (75, 48, 64, 3), np.uint8)
+    source = truncated(tmp_path / "in.mkv", third=third, draw=lambda i, size: noise[i])
+    with pytest.raises(ValueError, match="in.mkv is cut off"):
+        mark(source, image_size=64)
+
+
+def changing(path, parts, seconds=1):
+    """A video whose mp3 track has one (rate, channels) after the other, with a click in the middle of each part."""
+    with av.open(str(path), "w") as out:
+        screen = out.add_stream("mpeg4", rate=10)
+        screen.width, screen.height = 64, 48
+        rate, channels = parts[0]
+        speaker = out.add_stream("mp3", rate=rate, layout=("mono", "stereo")[channels - 1])
+        for index in range(10 * seconds * len(parts)):
+            out.mux(screen.encode(av.VideoFrame.from_ndarray(picture(index, (64, 48)))))
+        out.mux(screen.encode(None))
+        for number, (rate, channels) in enumerate(parts):
+            codec = av.CodecContext.create("mp3", "w")
+            codec.sample_rate, codec.layout, codec.format = rate, ("mono", "stereo")[channels - 1], "fltp"
+            codec.bit_rate, codec.time_base = 128000, Fraction(1, rate)
+            wave = clicks([seconds / 2], seconds, rate, channels)
+            wave[1:] /= 2  # the right channel is softer
+            block = av.AudioFrame.from_ndarray(wave, "fltp", codec.layout.name)
+            block.sample_rate = rate
+            fifo, samples = av.AudioFifo(), 1152 if rate >= 32000 else 576  # a frame of MPEG-1 and of MPEG-2
+            fifo.write(block)
+            packets = [p for b in fifo.read_many(samples, True) for p in codec.encode(b)] + codec.encode(None)
+            for index, packet in enumerate(packets[: seconds * rate // samples]):
+                packet.stream, packet.time_base = speaker, Fraction(1, rate)
+                packet.pts = packet.dts = number * seconds * rate + index * samples
+                out.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[(44100, 1), (44100, 2)], [(44100, 2), (44100, 1)], [(44100, 1), (48000, 1), (32000, 1)], [(32000, 2), (48000, 1)]],
+)
+def test_sound_that_changes_on_the_way_keeps_its_times_and_levels(tmp_path, parts):
+    source = changing(tmp_path / "in.mkv", parts)
+    _, (_, _, sound, rate, _) = mark(source, image_size=64)
+    assert len(sound) == max(channels for _, channels in parts) and rate == parts[0][0]
+    # an mp3 encoder puts some 25 ms before the sound, anew in each part
+    assert clicks_heard(sound[0], rate) == pytest.approx([n + 0.5 for n in range(len(parts))], abs=0.06)
+    for number, (_, channels) in enumerate(parts):
+        part = sound[:, round((number + 0.3) * rate) : round((number + 0.8) * rate)]
+        expected = [0.8, 0.4] if channels == 2 else [0.8] * len(part)
+        assert np.abs(part).max(1) == pytest.approx(expected, rel=0.2)
+    ear = np.concatenate([c[1] for c in clips(source, 64)])
+    loudest = [np.abs(ear[round((n + 0.3) * 16000) :][:8000]).max() for n in range(len(parts))]
+    assert loudest == pytest.approx([0.8 if channels == 1 else 0.6 for _, channels in parts], rel=0.2)
+
+
+def without_decoder(path, **options):
+    content = make(path, sound="flac", **options).read_bytes()
+    path.write_bytes(content.replace(b"fLaC\0", b"xxxx\0", 1))
+    return path
+
+
+def test_sound_without_a_decoder_is_silence_with_a_warning(tmp_path):
+    summary, (times, _, sound, *_) = mark(without_decoder(tmp_path / "in.mp4"), image_size=64)
+    assert len(times) == 75 and sound is None and not summary["has_sound"]
+    assert "no sound that can be decoded" in summary["warning"]
+
+
+def test_the_first_sound_with_a_decoder_is_heard(tmp_path):
+    summary, (_, _, sound, rate, _) = mark(without_decoder(tmp_path / "in.mp4", third="sound"), image_size=64)
+    assert summary["has_sound"] and len(sound) == 1 and rate == 48000
+
+
+def test_a_picture_without_a_decoder_is_named(tmp_path):
+    content = make(tmp_path / "in.mp4").read_bytes()
+    (tmp_path / "in.mp4").write_bytes(content.replace(b"avc1\0", b"xxxx\0"))
+    with pytest.raises(ValueError, match="in.mp4 has no video track that can be decoded"):
+        mark(tmp_path / "in.mp4")
+
+
+@pytest.mark.parametrize("name", ["2024-05-01T10:22:33.mp4", "file:in.mp4", "http:in.mp4"])
+def test_a_colon_in_a_name_is_part_of_the_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    summary = mark_video(make(Path(name), 1), Path("out:" + name), BrightWhileLoud(), 64, progress=False)
+    assert summary["frames"] == 25 and {p.name for p in tmp_path.iterdir()} == {name, "out:" + name}
+
+
+def test_channels_that_cancel_out_are_heard_by_the_model(tmp_path):
+    wave = clicks(CLICKS, 3, 16000, channels=2)
+    wave[1] *= -1
+    source = make(tmp_path / "in.mkv", codec="mpeg4", sound="pcm_f32le", rate=16000, wave=wave)
+    np.testing.assert_allclose(next(clips(source))[1], wave[0], atol=1e-6)
+    _, (_, _, sound, rate, _) = mark(source, image_size=64)
+    assert clicks_heard(sound[0], rate) == pytest.approx(CLICKS, abs=0.005)
+    assert np.abs(sound[0] + sound[1]).max() < 0.1  # in the file written the channels stay what they were
+
+
+def greys_in_hdr(path, transfer, levels):
+    """Vertical bars of these code values (0 to 1) in 10 bits, tagged as BT.2020 with a transfer function."""
+    with av.open(str(path), "w") as out:
+        screen = out.add_stream("ffv1", rate=5)
+        screen.width, screen.height, screen.pix_fmt = 16 * len(levels), 32, "yuv420p10le"
+        codec = screen.codec_context
+        codec.color_trc, codec.color_primaries, codec.colorspace, codec.color_range = transfer, 9, 9, 1
+        for index in range(5):
+            frame = av.VideoFrame(screen.width, 32, "yuv420p10le")
+            luma = np.tile(np.repeat(64 + 876 * np.array(levels), 16).round().astype("<u2"), (32, 1))
+            for plane, values in zip(frame.planes, (luma, np.full((16, 1), 512), np.full((16, 1), 512))):
+                padded = np.zeros((plane.height, plane.line_size // 2), "<u2")
+                padded[:, : plane.width] = values
+                plane.update(padded.tobytes())
+            frame.color_trc, frame.color_primaries, frame.colorspace, frame.color_range = transfer, 9, 9, 1
+            frame.pts, frame.time_base = index, Fraction(1, 5)
+            out.mux(screen.encode(frame))
+        out.mux(screen.encode(None))
+    return path
+
+
+def pq(nits):
+    """BT.2100's inverse EOTF."""
+    power = (nits / 10000) ** (2610 / 16384)
+    return ((3424 / 4096 + 2413 / 128 * power) / (1 + 2392 / 128 * power)) ** (2523 / 32)
+
+
+def hlg(light):
+    """BT.2100's OETF of scene light from 0 to 1."""
+    return (3 * light) ** 0.5 if light <= 1 / 12 else 0.17883277 * np.log(12 * light - 0.28466892) + 0.55991073
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_hdr_reaches_the_model_and_the_new_file_as_bt709(tmp_path, transfer):
+    """Grey of a share of reference white, 203 cd/m2: a BT.1886 display shows share ** (1 / 2.4) of its range for it."""
+    shares = [0.05, 0.18, 0.5, 1.0, 4.0]
+    if transfer == 16:
+        levels = [pq(203 * share) for share in shares]
+    else:  # a display of 1000 cd/m2 makes 1000 E ** 1.2 of E
+        levels = [hlg((203 * share / 1000) ** (1 / 1.2)) for share in shares]
+    source = greys_in_hdr(tmp_path / "in.mkv", transfer, levels)
+    expected = np.minimum(1, np.array(shares)) ** (1 / 2.4)
+    seen = (next(clips(source, 160))[0][0] * STD + MEAN)[:, 80, 16::32]
+    assert seen.mean(0).tolist() == pytest.approx(expected.tolist(), abs=0.06)
+    _, (_, pictures, *_) = mark(source, side_by_side=True, image_size=64)
+    assert (pictures[2][16, 8:80:16] / 255).mean(-1) == pytest.approx(expected, abs=0.06)
+    with av.open(str(tmp_path / "marked.mp4")) as file:
+        frame = next(file.decode(video=0))
+        assert (frame.color_trc, frame.color_primaries, frame.colorspace, frame.color_range) == (1, 1, 1, 1)
+
+
+class Named(BrightWhileLoud):
+    inputs = {"image_size": 64, "frame_at": 15 / 16, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+
+    def forward(self, frames, log_mel):
+        self.seen = frames
+        return super().forward(frames, log_mel)
+
+
+def test_the_model_names_its_picture_size_place_and_normalisation(tmp_path):
+    source = make(tmp_path / "in.mp4", 2, fps=16, draw=lambda i, size: np.full((*size[::-1], 3), 7 * i, np.uint8))
+    model = Named()
+    assert mark_video(source, tmp_path / "out.mp4", model, progress=False)["warning"] is None
+    assert model.seen.shape[-2:] == (64, 64)
+    assert (model.seen.mean((0, 2, 3, 4)) * 255).tolist() == pytest.approx([7 * 15, 7 * 31], abs=3)
+    wrapped = torch.nn.Sequential(model)
+    wrapped.forward = model.forward
+    summary = mark_video(source, tmp_path / "out.mp4", wrapped, 96, fps=1, progress=False)
+    assert "96 pixels" in summary["warning"] and "trained with 64" in summary["warning"]
+    assert (model.seen.mean((0, 2, 3, 4)) * 255).tolist() == pytest.approx([7 * 8, 7 * 24], abs=3)  # with fps the middle
+
+
+def test_a_model_that_names_no_picture_size_gets_224_and_a_warning(tmp_path):
+    model = Named()
+    model.inputs = None
+    summary = mark_video(make(tmp_path / "in.mp4", 1, sound=None), tmp_path / "out.mp4", model, progress=False)
+    assert model.seen.shape[-2:] == (224, 224)
+    assert "no sound: taken as silence. The model" in summary["warning"] and "224" in summary["warning"]
+
+
+def test_the_place_in_a_second_must_lie_in_it(tmp_path):
+    with pytest.raises(ValueError, match="at must be"):
+        next(clips(make(tmp_path / "in.mp4", 1), at=1))
+
+
+@pytest.mark.parametrize(("name", "codec"), [("in.avi", "mpeg4"), ("in.gif", "gif")])
+def test_another_container_is_named_with_the_command_that_converts_it(tmp_path, name, codec):
+    with av.open(str(tmp_path / name), "w") as out:
+        screen = out.add_stream(codec, rate=5)
+        screen.width, screen.height, screen.pix_fmt = 64, 48, "rgb8" if codec == "gif" else "yuv420p"
+        frame = av.VideoFrame.from_ndarray(picture(0, (64, 48))).reformat(format=screen.pix_fmt)
+        out.mux(screen.encode(frame) + screen.encode(None))
+    with pytest.raises(ValueError, match="no video of a kind that is read here.*ffmpeg -i") as caught:
+        mark(tmp_path / name)
+    assert name in str(caught.value) and "damaged" not in str(caught.value)
+
+
+def test_sound_that_is_not_finite_is_named(tmp_path):
+    wave = tone(1, 16000, 1)
+    wave[0, 9000] = np.nan
+    source = make(tmp_path / "in.mkv", 1, codec="mpeg4", sound="pcm_f32le", rate=16000, layout="mono", wave=wave)
+    with pytest.raises(ValueError, match="in.mkv.*NaN"):
+        mark(source)
 
 
 def truncated(path, share=0.6, **options):

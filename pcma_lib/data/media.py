@@ -2,47 +2,80 @@
 
 import itertools
 import os
+import re
 from contextlib import contextmanager
 from fractions import Fraction
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorTrc, VideoReformatter
 
 FORMATS = "mov,mp4,matroska,webm"  # FFmpeg's names; no playlists, which lead to other files
+BEGINNINGS = re.compile(rb".{4}(ftyp|moov|mdat|wide|free|skip|pnot)|\x1aE\xdf\xa3", re.DOTALL)  # how such files begin
+BT2020 = {ColorTrc.BT2020_10, ColorTrc.BT2020_12, ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67}  # the last two are PQ and HLG
+DAY = 24 * 3600
 
 
 @contextmanager
 def open_track(path, kind):
-    """The first track of a kind, None where there is no sound, and the second at which the file starts."""
-    try:
-        with av.open(str(path), options={"format_whitelist": FORMATS, "protocol_whitelist": "file"}) as container:
+    """The first track of a kind that can be decoded, None where no sound can, and the second at which the file starts."""
+    try:  # with "file:" a colon in the name does not end a protocol
+        with av.open(f"file:{path}", options={"format_whitelist": FORMATS, "protocol_whitelist": "file"}) as container:
             tracks = [s for s in container.streams if not s.disposition & s.disposition.attached_pic]  # a cover is no video
-            track = next((s for s in tracks if s.type == kind), None)
+            track = next((s for s in tracks if s.type == kind and s.codec_context), None)
             if track is None and kind == "video":
-                raise ValueError(f"{path} has no video track; found: {', '.join(s.type for s in tracks) or 'none'}")
+                which = " that can be decoded" * any(s.type == kind for s in tracks)
+                raise ValueError(f"{path} has no video track{which}; found: {', '.join(s.type for s in tracks) or 'none'}")
             yield track, Fraction(max(0, container.start_time or 0), av.time_base)
     except av.FFmpegError as error:
+        with open(path, "rb") as file:
+            known = BEGINNINGS.match(file.read(8))
+        what = "is damaged or cut off" if known else "is no video of a kind that is read here"
+        hint = "" if known else "; another kind of video is converted by: ffmpeg -i IN out.mp4"
         found = f"{os.path.getsize(path)} bytes, {error.strerror}"
-        raise ValueError(f"{path} is damaged, cut off or no video: expected one of {FORMATS}, found {found}") from None
+        raise ValueError(f"{path} {what}: expected one of {FORMATS}, found {found}{hint}") from None
 
 
-def decode_pictures(path):
+def promised_seconds(tracks, origin):
+    """How long a file says that these tracks of it last, from its start on; 0 where it does not say."""
+    container, ends = tracks[0].container, []
+    for track in tracks:
+        if track.duration:
+            ends.append((track.duration + max(0, track.start_time or 0)) * track.time_base)
+        elif found := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", track.metadata.get("DURATION", "")):  # Matroska's
+            ends.append(sum(Fraction(part) * unit for part, unit in zip(found.groups(), (3600, 60, 1))))
+    whole = [Fraction(container.duration, av.time_base)] if container.duration else []
+    if not ends and len(container.streams) > len(tracks):
+        return 0  # the whole may be as long as another track
+    return max(0, float(min([*whole, max(ends)] if ends else whole, default=0) - origin))
+
+
+def decode_pictures(path, threads=0):
     """(time, frame) in order, the time a Fraction of seconds from the file's start; pts count alike and rise strictly."""
     with open_track(path, "video") as (track, origin):
-        track.thread_type = "AUTO"
+        track.thread_type, track.codec_context.thread_count = "AUTO", threads
         shift, last = round(origin / track.time_base), -1
         for frame in track.container.decode(track):
-            frame.pts = last = max(last + 1, (frame.pts or 0) - shift)
-            yield frame.pts * frame.time_base, frame
+            before, frame.pts = last, max(last + 1, (frame.pts or 0) - shift)
+            last = frame.pts
+            _refuse_jump(path, before * frame.time_base, last * frame.time_base)
+            yield last * frame.time_base, frame
+
+
+def _refuse_jump(path, before, after):
+    if after - before > DAY:
+        raise ValueError(f"{path} is damaged: its time jumps from {float(before):.2f} s to {float(after):.2f} s")
 
 
 def upright_pixels(frame, width, height, scaler):
     """A frame as RGB uint8, brought to width x height as stored, then upright as its display matrix says.
 
+    HDR and other BT.2020 colours become BT.709: white at 203 cd/m2, as BT.2408 has it, and what is brighter is white too.
+
     scaler: a VideoReformatter kept from frame to frame; a frame's own would start threads anew for each.
     """
-    image = scaler.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
+    colours = {"dst_color_trc": "BT709", "dst_color_primaries": "BT709"} if frame.color_trc in BT2020 else {}
+    image = scaler.reformat(frame, width, height, "rgb24", threads=1, **colours).to_ndarray()
     if (matrix := frame.side_data.get("DISPLAYMATRIX")) is not None:
         a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]  # stored (x, y) is shown at (a x + c y, b x + d y)
         if abs(b) > abs(a):
@@ -51,11 +84,11 @@ def upright_pixels(frame, width, height, scaler):
     return image
 
 
-def sample_pictures(path, size, rate):
-    """For every interval of 1 / rate seconds the frame shown in its middle (at the ends the nearest), [size, size, 3]."""
+def sample_pictures(path, size, rate, at=Fraction(1, 2)):
+    """For every interval of 1 / rate seconds the frame shown at that share, at the ends the nearest, [size, size, 3]."""
     index, shown, scaler = 0, None, VideoReformatter()
     for time, frame in decode_pictures(path):
-        while (index + Fraction(1, 2)) / rate < time:
+        while (index + at) / rate < time:
             yield upright_pixels(shown or frame, size, size, scaler)
             index += 1
         shown = frame
@@ -64,19 +97,45 @@ def sample_pictures(path, size, rate):
         index += 1
 
 
+def is_stereo(path):
+    """Whether any of the sound has more than one channel; what a file declares holds for its beginning alone."""
+    with open_track(path, "audio") as (track, _):
+        return track is not None and any(frame.layout.nb_channels > 1 for frame in track.container.decode(track))
+
+
+def _resampled(frames, rate):
+    """Sound frames of one layout and rate as float32 at another, mono or stereo."""
+    resampler = None
+    for frame in frames:
+        resampler = resampler or av.AudioResampler("fltp", "mono" if frame.layout.nb_channels == 1 else "stereo", rate)
+        yield from resampler.resample(frame)
+    yield from filter(None, resampler.resample(None))
+
+
 def decode_sound(path, rate):
-    """The sound as blocks [1 or 2, N] float32 from the file's start on, gaps filled with silence; none without a track."""
+    """The sound as blocks [2, N] float32 from the file's start on, gaps filled with silence; none without a track.
+
+    More channels are mixed into two, and one is given twice, also where their number changes on the way.
+    """
     with open_track(path, "audio") as (track, origin):
-        if track is None:
-            return
-        resampler, place = av.AudioResampler("fltp", "mono" if track.channels == 1 else "stereo", rate), 0
-        frames = itertools.chain(track.container.decode(track), [None])
-        for frame in filter(None, itertools.chain.from_iterable(map(resampler.resample, frames))):
-            block, start = frame.to_ndarray(), round((frame.pts * frame.time_base - origin) * rate)
-            if abs(start - place) > rate // 50:  # 20 ms: a gap or an overlap, not a rounded time
-                for gap in range(place, start, rate):
-                    yield np.zeros((len(block), min(rate, start - gap)), np.float32)
-                block, place = block[:, max(0, place - start) :], max(place, start)
-            place += block.shape[1]
-            if block.shape[1]:
-                yield block
+        place, frames = 0, track.container.decode(track) if track else ()
+        for _, alike in itertools.groupby(frames, lambda f: (f.format.name, f.layout.name, f.sample_rate)):
+            for frame in _resampled(alike, rate):
+                block = np.broadcast_to(frame.to_ndarray(), (2, frame.samples))
+                start = place if frame.pts is None else round((frame.pts * frame.time_base - origin) * rate)
+                if not np.isfinite(block).all():
+                    raise ValueError(f"{path} holds sound that is NaN or infinite, {place / rate:.2f} s after its start")
+                if abs(start - place) > rate // 50:  # 20 ms: a gap or an overlap, not a rounded time
+                    _refuse_jump(path, place / rate, start / rate)
+                    for gap in range(place, start, rate):
+                        yield np.zeros((2, min(rate, start - gap)), np.float32)
+                    block, place = block[:, max(0, place - start) :], max(place, start)
+                place += block.shape[1]
+                if block.shape[1]:
+                    yield block
+
+
+def mixed(sound):
+    """Two channels [2, N] as one [N]: their mean, or the louder where they cancel out, the mean 20 dB below it."""
+    mean, louder = sound.mean(0), max(sound, key=lambda channel: np.square(channel).sum())
+    return mean if np.square(mean).sum() >= 0.01 * np.square(louder).sum() else louder
