@@ -20,8 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pcma_lib.data.avsbench import DATASETS
-from pcma_lib.data.files import open_image, read_wave
-from pcma_lib.use.checkpoints import write_atomically
+from pcma_lib.data.files import open_image, read_wave, write_atomically
 
 # The end of a path, from the folder that the layout starts with; the number of levels tells S4 from MS3.
 PLACES = {
@@ -116,7 +115,7 @@ def take(member: Member, target: Path) -> None:
     """Links or copies a file to its place, unless a readable one is there."""
     if target.suffix == ".csv":
         with member.open() as file:
-            write_if_changed(target, with_names(file.read()))
+            write_if_changed(target, file.read())
     elif not target.exists() or (target.stat().st_size != member.size and not readable(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
         if member.path:
@@ -139,16 +138,6 @@ def readable(path: Path) -> Image.Image | bool:
         return check_wave(path) or True if path.suffix == ".wav" else open_image(path)
     except (ValueError, OSError):
         return False
-
-
-def with_names(index: bytes) -> bytes:
-    """An index whose column of names is called `name`: MS3's own calls it `video_id`."""
-    header, *rest = index.split(b"\n", 1)
-    columns = header.split(b",")
-    if b"video_id" not in columns or any(column.strip() == b"name" for column in columns):
-        return index
-    columns[columns.index(b"video_id")] = b"name"
-    return b"\n".join([b",".join(columns), *rest])
 
 
 def write_if_changed(path: Path, content: bytes) -> None:

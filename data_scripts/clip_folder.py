@@ -25,27 +25,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from mixing import SAMPLE_RATE, SECONDS
+from mixing import SECONDS
 from PIL import Image
 from scene import Clip
 
+from pcma_lib.data.files import SAMPLE_RATE, palette, read_json, write_atomically
+
 LABEL = "v1m"
 COLUMNS = ("vid", "uid", "s_min", "s_max", "a_obj", "split", "label", "kind", "licence")
-
-
-def palette(count: int) -> np.ndarray:
-    """The PASCAL VOC colours of class indices 0 to count - 1, [count, 3] uint8.
-
-    The index is taken three bits at a time, lowest first; they become bits of red, green and blue, highest first.
-    """
-    colours = np.zeros((count, 3), np.uint8)
-    for index in range(count):
-        rest = index
-        for bit in range(7, -1, -1):
-            for channel in range(3):
-                colours[index, channel] |= ((rest >> channel) & 1) << bit
-            rest >>= 3
-    return colours
 
 
 def number_classes(class_names: Iterable[str]) -> dict[str, int]:
@@ -92,13 +79,7 @@ def write_clip(root: Path, uid: str, clip: Clip, label2idx: dict[str, int]) -> N
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file beside its place and renames it."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomically(path, lambda part: Path(part).write_text(text, encoding="utf-8", newline=""))
 
 
 def write_metadata(root: Path, rows: Iterable[dict]) -> None:
@@ -107,7 +88,7 @@ def write_metadata(root: Path, rows: Iterable[dict]) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        objects = json.loads((root / LABEL / row["uid"] / "objects.json").read_text(encoding="utf-8"))
+        objects = read_json(root / LABEL / row["uid"] / "objects.json")
         fixed = {"vid": row["uid"], "s_min": 0, "s_max": SECONDS, "a_obj": sounding_classes(objects), "label": LABEL}
         writer.writerow({**fixed, **row})
     write_text(root / "metadata.csv", text.getvalue())

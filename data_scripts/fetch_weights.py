@@ -29,9 +29,10 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from pcma_lib.data.files import make_folder
 from pcma_lib.network.audio import VGGish
 from pcma_lib.training.config import resolve
-from pcma_lib.use.checkpoints import load_tensors, make_folder, write_tensors
+from pcma_lib.use.checkpoints import load_tensors, write_tensors
 
 BLOCK = 1 << 20
 

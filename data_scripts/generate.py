@@ -62,18 +62,20 @@ def clip_counts(text: str) -> tuple[int, int, int]:
     return train, val, test
 
 
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.add_argument("--workers", type=int, default=cores, help="processes (default: one a core, here %(default)s)")
+
+
 def add_options(parser: argparse.ArgumentParser, out: str, size: int, clips: tuple[int, int, int]) -> None:
     """Adds the options that all datasets share, with these defaults."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("--out", type=Path, default=Path(out), help="folder to write (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
     parser.add_argument("--size", type=int, default=size, help="side of the frames in pixels (default: %(default)s)")
     parser.add_argument(
         "--clips", type=clip_counts, default=clips, metavar="TRAIN,VAL,TEST", help=f"default: {','.join(map(str, clips))}"
     )
-    parser.add_argument(
-        "--workers", type=int, default=cores, help="processes (default: one for each core, here %(default)s)"
-    )
+    add_workers(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a dataset that was made with other settings")
 
 
@@ -101,17 +103,16 @@ class ClipMaker:
 _maker: ClipMaker
 
 
-def _start_worker(generator: Generator, root: Path, seed: int, size: int) -> None:
-    """Sets up a process: it leaves Ctrl-C to its parent and ends when its parent is killed."""
-    global _maker
+def follow_parent() -> None:
+    """Makes a process leave Ctrl-C to its parent, and end when its parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process().sentinel
+    threading.Thread(target=lambda: multiprocessing.connection.wait([parent]) and os._exit(1), daemon=True).start()
 
-    def watch() -> None:
-        multiprocessing.connection.wait([parent])
-        os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+def _start_worker(generator: Generator, root: Path, seed: int, size: int) -> None:
+    global _maker
+    follow_parent()
     _maker = ClipMaker(generator, root, seed, size)
 
 

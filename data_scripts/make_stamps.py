@@ -12,7 +12,6 @@ the same in all of them.
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import sys
 from collections.abc import Sequence
@@ -27,6 +26,8 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from recordings import is_divided, play, segment
 from scene import SPLITS
 from stamp_files import find_stamps, read_picture, read_sound
+
+from pcma_lib.data.files import read_rows
 
 HERE = Path(__file__).parent
 
@@ -110,17 +111,8 @@ class StampsGenerator:
 
 def read_list(path: Path, columns: Sequence[str]) -> tuple[dict, ...]:
     """The rows of a CSV file that must have these columns, and whose paths must stay inside the stamps folder."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            if not set(columns) <= set(reader.fieldnames or ()):
-                raise ValueError(f"it has the columns {reader.fieldnames}; expected {', '.join(columns)}")
-            rows = tuple({column: row[column] for column in columns} for row in reader)
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path} is not such a list: {error}") from None
+    rows = tuple({column: row[column] for column in columns} for row in read_rows(path, columns))
     for row in rows:
-        if None in row.values():
-            raise ValueError(f"{path} has a row that ends too soon: {row}")
         if Path(row["path"]).is_absolute() or ".." in Path(row["path"]).parts:
             raise ValueError(f"{path} names {row['path']}, outside the stamps folder")
         if row.get("split", "train") not in SPLITS:

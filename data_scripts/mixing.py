@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from pcma_lib.data.controls import gate
+from pcma_lib.data.files import SAMPLE_RATE
+
 SECONDS = 5
-SAMPLE_RATE = 16000
-FADE_SECONDS = 0.02
-
-
-def gate(sounds: Sequence[int]) -> np.ndarray:
-    """The on/off curve of a sound, [80000] float64.
-
-    A second that is off is exactly 0. Where a second that is on borders on one that is off, 20 ms raised-cosine fades lie
-    inside the second that is on; a sound that is on at the edge of the clip is cut, not faded.
-    """
-    fade = round(FADE_SECONDS * SAMPLE_RATE)
-    rise = 0.5 - 0.5 * np.cos(np.pi * (np.arange(fade) + 0.5) / fade)
-    curve = np.repeat(np.asarray(sounds, np.float64), SAMPLE_RATE)
-    for second in range(1, len(sounds)):
-        border = second * SAMPLE_RATE
-        if sounds[second] > sounds[second - 1]:
-            curve[border : border + fade] = rise
-        elif sounds[second] < sounds[second - 1]:
-            curve[border - fade : border] = rise[::-1]
-    return curve
 
 
 def background_noise(rng: np.random.Generator, samples: int) -> np.ndarray:

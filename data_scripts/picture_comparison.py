@@ -8,10 +8,9 @@ import argparse
 import torch
 
 from pcma_lib import AVSS, AudioVisualModel
-from pcma_lib.data.files import named_paths
+from pcma_lib.data.files import named_paths, write_atomically
 from pcma_lib.notebook.figures import MASK, TRUTH, grid, overlay, picture
 from pcma_lib.training.config import resolve
-from pcma_lib.use.checkpoints import write_atomically
 
 
 def main():

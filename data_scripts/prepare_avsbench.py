@@ -18,11 +18,7 @@ import argparse
 import csv
 import io
 import multiprocessing
-import multiprocessing.connection
-import os
-import signal
 import sys
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
@@ -36,14 +32,14 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from avsbench_sources import ARCHIVES, check_wave, gather, readable, write_if_changed
 from clip_folder import write_wav
+from generate import add_workers, follow_parent
 from PIL import Image
 from tqdm import tqdm
 
 from pcma_lib.data.avsbench import AVSS, DATASETS
-from pcma_lib.data.files import open_image, read_mask, read_rows
+from pcma_lib.data.files import open_image, read_mask, write_atomically
 from pcma_lib.data.media import decode_pictures, decode_sound, mixed, upright_pixels
 from pcma_lib.network.audio import SAMPLE_RATE
-from pcma_lib.use.checkpoints import write_atomically
 
 OUT = {"s4": "Single-source", "ms3": "Multi-sources", "avss": "AVSBench-semantic"}
 COUNTS = {
@@ -83,15 +79,14 @@ def build_index(dataset: str, root: Path) -> None:
 
 def check_mask(path: Path, classes: int | None) -> tuple[int, int]:
     """Width and height of a mask that holds nothing but black and white, or the colours of `classes`."""
-    if classes:
-        return read_mask(path, classes).shape[::-1]
-    image = open_image(path)
-    counted = image.convert("RGB").getcolors(256)  # None if there are more
-    colours = {colour for _, colour in counted or ()}
-    if counted is None or not (colours <= {(0, 0, 0), (255, 255, 255)} or colours <= {(0, 0, 0), (1, 1, 1)}):
-        found = f"the colour {min(colours - {(0, 0, 0), (255, 255, 255)})}" if colours else "more than 256 colours"
-        raise ValueError(f"{path} has {found}; expected black and white only")
-    return image.size
+    mask = read_mask(path, classes)
+    if not classes:
+        counted = open_image(path, "RGB").getcolors(256)  # None if there are more
+        colours = {colour for _, colour in counted or ()}
+        if counted is None or not (colours <= {(0, 0, 0), (255, 255, 255)} or colours <= {(0, 0, 0), (1, 1, 1)}):
+            found = f"the colour {min(colours - {(0, 0, 0), (255, 255, 255)})}" if colours else "more than 256 colours"
+            raise ValueError(f"{path} has {found}; expected black and white only")
+    return mask.shape[::-1]
 
 
 def extract_frames(video: Path, targets: dict[int, Path], size: tuple[int, int] | None) -> None:
@@ -178,16 +173,16 @@ class ClipFiles:
 
 def list_clips(dataset: str, root: Path, counts: bool) -> tuple[list[ClipFiles], list[str]]:
     """The clips of the index, with the paths that the data set will read, and what is wrong with the index."""
-    index = root / DATASETS[dataset].index_file
-    rows = read_rows(index, ("split",))
+    layout = DATASETS[dataset]
+    index, rows = root / layout.index_file, layout.read_index(root)
     if not rows:
         raise ValueError(f"{index} lists no clip")
-    data = DATASETS[dataset](root, rows[0]["split"])
+    data = layout(root, rows[0]["split"])
     clips, problems = [], []
     for row in rows:
         try:
             frames, masks, sound = data.paths(row)
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             problems.append(str(error))
             continue
         if isinstance(data, AVSS):
@@ -216,19 +211,12 @@ def check_counts(dataset: str, index: Path, rows: list[dict], classes: Sequence[
     return problems
 
 
-def _start_worker() -> None:
-    """Leaves Ctrl-C to the parent and ends when the parent is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process().sentinel
-    threading.Thread(target=lambda: multiprocessing.connection.wait([parent]) and os._exit(1), daemon=True).start()
-
-
 def complete_clips(clips: Sequence[ClipFiles], workers: int) -> list[str]:
     """Completes and checks all clips, in this process if `workers` is 1; returns the problems in the index's order."""
     pool = None
     run = map
     if workers > 1:
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), follow_parent)
         run = partial(pool.map, chunksize=8)
     try:
         return [p for found in tqdm(run(ClipFiles.complete, clips), total=len(clips), unit="clip") for p in found]
@@ -262,12 +250,11 @@ def prepare(sources: Sequence[Path], dataset: str, root: Path, workers: int = 1,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, nargs="+", required=True, help="folders or archives of the download")
     parser.add_argument("--dataset", choices=DATASETS, required=True)
     parser.add_argument("--out", type=Path, help="folder to write (default: where the preset looks, below data/AVSBench)")
-    parser.add_argument("--workers", type=int, default=cores, help="processes (default: one a core, here %(default)s)")
+    add_workers(parser)
     parser.add_argument("--no-counts", action="store_true", help="do not compare with the published numbers of clips")
     options = parser.parse_args(arguments)
     root = options.out or Path(__file__).resolve().parents[1] / "data/AVSBench" / OUT[options.dataset]

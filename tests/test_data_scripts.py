@@ -24,12 +24,13 @@ sys.path.insert(0, str(SCRIPTS))
 
 import make_demo  # noqa: E402
 import make_stamps  # noqa: E402
-from clip_folder import palette  # noqa: E402
 from demo_objects import DRAWINGS, draw  # noqa: E402
 from demo_sounds import SOUNDS, plucked_string, synthesise  # noqa: E402
-from mixing import gate  # noqa: E402
 from recordings import play, segment  # noqa: E402
 from scene import KIND_SHARES, clip_kind, draw_layers, place  # noqa: E402
+
+from pcma_lib.data.controls import gate  # noqa: E402
+from pcma_lib.data.files import palette  # noqa: E402
 
 SMALL = ["--clips", "14,3,3", "--size", "64"]
 

@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from tests_layouts import write_object_layout
 
-from pcma_lib import AVSS, MS3, S4
+from pcma_lib import AVSS, MS3, S4, AudioVisualModel
+from pcma_lib.data import avsbench
 from pcma_lib.data.clip import collate
 from pcma_lib.data.controls import CONTROLS, gate, silent_objects
-from pcma_lib.data.files import palette, read_mask
+from pcma_lib.data.files import palette, read_frame, read_mask
+from pcma_lib.measure.evaluation import evaluate
 
 
 @pytest.fixture
@@ -154,6 +156,90 @@ def test_binary_masks_are_read_from_every_mode_in_use(tmp_path, mode, marked):
     assert read_mask(tmp_path / "mask.png").tolist() == [[0, 1, 0], [0, 0, 0]]
 
 
+def white(shape, value=255, kind=np.uint8):
+    return Image.fromarray(np.where(shape, value, 0).astype(kind))
+
+
+def with_alpha(picture, alpha):
+    picture.putalpha(alpha)
+    return picture
+
+
+def with_palette(shape, colours, **options):
+    picture = Image.fromarray(shape.astype(np.uint8), "P")
+    picture.putpalette(colours)
+    picture.info.update(options)
+    return picture
+
+
+SHAPE = np.zeros((16, 24), bool)
+SHAPE[2:9, 5:20] = True
+MASKS = {  # all but the last ones show SHAPE
+    "1-bit": lambda: Image.fromarray(SHAPE),
+    "0 and 1": lambda: white(SHAPE, 1),
+    "0 and 255": lambda: white(SHAPE),
+    "0 and 128": lambda: white(SHAPE, 128),
+    "16 bits, 0 and 1": lambda: white(SHAPE, 1, np.uint16),
+    "16 bits, 0 and 255": lambda: white(SHAPE, 255, np.uint16),
+    "16 bits, 0 and 65535": lambda: white(SHAPE, 65535, np.uint16),
+    "white as RGB": lambda: white(SHAPE).convert("RGB"),
+    "a colour": lambda: Image.composite(Image.new("RGB", (24, 16), (0, 64, 0)), Image.new("RGB", (24, 16)), white(SHAPE)),
+    "the grey of a class": lambda: Image.merge("RGB", [white(SHAPE, 64)] * 3),
+    "a palette": lambda: with_palette(SHAPE, [0, 0, 0, 128, 0, 0]),
+    "a palette that shows the mask": lambda: with_palette(SHAPE, [0, 0, 0, 255, 0, 0], transparency=0),
+    "alpha of a black palette": lambda: with_palette(SHAPE, [0, 0, 0, 0, 0, 0], transparency=0),
+    "alpha of white L": lambda: with_alpha(Image.new("L", (24, 16), 255), white(SHAPE)),
+    "alpha of black L": lambda: with_alpha(Image.new("L", (24, 16), 0), white(SHAPE)),
+    "alpha of white RGB": lambda: with_alpha(Image.new("RGB", (24, 16), "white"), white(SHAPE)),
+    "alpha of red RGB": lambda: with_alpha(Image.new("RGB", (24, 16), "red"), white(SHAPE)),
+    "colours, all shown": lambda: with_alpha(white(SHAPE).convert("RGB"), white(SHAPE | True)),
+    "colours, cut out": lambda: with_alpha(white(SHAPE).convert("RGB"), white(SHAPE)),
+}
+NEITHER = {
+    **{f"0 and {v}": lambda v=v: white(SHAPE, v) for v in (2, 15, 127)},
+    "16 bits, 0 and 3000": lambda: white(SHAPE, 3000, np.uint16),
+    "a class and what to ignore": lambda: Image.fromarray(
+        np.where(SHAPE, 15, np.where(np.eye(16, 24), 255, 0)).astype(np.uint8)
+    ),
+    "faint alpha": lambda: with_alpha(Image.new("RGB", (24, 16), "white"), white(SHAPE, 9)),
+    "one mask in the colours and one in alpha": lambda: with_alpha(white(SHAPE).convert("RGB"), white(SHAPE[:, ::-1])),
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_a_mask_is_read_from_whatever_carries_it(tmp_path, kind):
+    MASKS[kind]().save(tmp_path / "mask.png")
+    assert (read_mask(tmp_path / "mask.png") == SHAPE).all()
+
+
+@pytest.mark.parametrize("kind", NEITHER)
+def test_a_mask_that_can_mean_two_things_is_refused_by_name(tmp_path, kind):
+    NEITHER[kind]().save(tmp_path / "mask.png")
+    with pytest.raises(ValueError, match=r"mask\.png has (areas of grey|one mask in its colours and another)"):
+        read_mask(tmp_path / "mask.png")
+
+
+def test_a_mask_that_is_wholly_transparent_or_black_is_empty(tmp_path):
+    for picture in (with_alpha(Image.new("RGB", (4, 4), "white"), Image.new("L", (4, 4), 0)), Image.new("L", (4, 4))):
+        picture.save(tmp_path / "mask.png")
+        assert not read_mask(tmp_path / "mask.png").any()
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_soft_edges_and_the_noise_of_a_jpeg_are_cut_at_half(tmp_path, ending):
+    shape = np.kron(SHAPE, np.ones((8, 8), bool))
+    for mode in ("L", "RGB"):
+        white(shape).filter(ImageFilter.GaussianBlur(2)).convert(mode).save(tmp_path / f"mask.{ending}", quality=40)
+        wrong = read_mask(tmp_path / f"mask.{ending}") != shape
+        assert wrong.sum() < 24, "a few pixels at the corners"
+
+
+def test_frames_of_16_bits_keep_their_shades(tmp_path):
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(grey * 257).save(tmp_path / "frame.png")
+    assert (read_frame(tmp_path / "frame.png") == grey[..., None]).all()
+
+
 def test_an_empty_split_and_a_missing_index_are_named(copy, tmp_path):
     with pytest.raises(ValueError, match="no clip of split 'other'"):
         AVSS(copy, "other")
@@ -197,8 +283,95 @@ def test_clips_of_different_lengths_are_padded_and_flagged(demo):
     assert not batch.labelled[1, 3:].any()
 
 
-def test_the_published_index_of_ms3_names_its_clips_video_id(tmp_path):
+@pytest.mark.parametrize("written", [
+    "video_id,split\n{0},train\n", "\ufeffvideo_id,split\n{0},train\n", '"video_id","split"\n"{0}","train"\n',
+    '\ufeff"split","video_id"\r\n"train","{0}"\r\n', "split,video_id\r\ntrain,{0}\r\n", "split, video_id \ntrain,{0}\n",
+    "video_id,split,name\n7,train,{0}\n",
+])  # fmt: skip
+def test_the_published_index_of_ms3_names_its_clips_video_id(tmp_path, written):
     write_object_layout(tmp_path, "ms3_data", False, "{name}_{k}.png")
-    index = tmp_path / "ms3_meta_data.csv"
-    index.write_text(index.read_text().replace("name,", "video_id,", 1))
-    assert MS3(tmp_path, "train", 32).name(0)
+    (tmp_path / "ms3_meta_data.csv").write_bytes(written.format("clip_train").encode())
+    data = MS3(tmp_path, "train", 32)
+    assert [data.name(i) for i in range(len(data))] == ["clip_train"] and len(data[0].frames) == 5
+
+
+def shapes(root, count):
+    """Clips of S4, four of a category, each with a sound of its own; frames are white where the masks are marked."""
+    rng, rows = np.random.default_rng(0), ["name,category,split"]
+    for number in range(count):
+        name, category = f"clip{number}", f"class{number // 4}"
+        shape = np.zeros((60, 90), bool)
+        shape[10:25, 5:40] = shape[20:50, 50:60] = True
+        for folder in ("visual_frames", "gt_masks"):
+            (root / "s4_data" / folder / "train" / category / name).mkdir(parents=True)
+            for k in range(1, 6):
+                picture = white(shape).convert("RGB" if folder == "visual_frames" else "1")
+                picture.save(root / "s4_data" / folder / "train" / category / name / f"{name}_{k}.png")
+        sounds = root / "s4_data" / "audio_wav" / "train" / category
+        sounds.mkdir(parents=True, exist_ok=True)
+        soundfile.write(sounds / f"{name}.wav", rng.uniform(-0.1, 0.1, 80000), 16000)
+        rows.append(f"{name},{category},train")
+    (root / "s4_meta_data.csv").write_text("\n".join(rows))
+
+
+@pytest.mark.parametrize("size", [60, 96])
+def test_augmentation_moves_a_mask_with_its_frame(tmp_path, size):
+    shapes(tmp_path, 1)
+    data, flipped, stored = S4(tmp_path, "train", size, training=True), 0, S4(tmp_path, "train", size)[0].masks[0]
+    for epoch in range(12):
+        data.set_epoch(epoch)
+        clip = data[0]
+        frame, mask = clip.frames[0].mean(0), clip.masks[0].bool()
+        shown = frame > (frame.min() + frame.max()) / 2
+        assert (shown != mask).float().mean() < 0.01, "but for the edges, which the frame has smooth and the mask sharp"
+        assert not torch.equal(mask, stored.bool())
+        flipped += mask[:, : size // 2].sum() < mask[:, size // 2 :].sum()
+    assert 0 < flipped < 12
+
+
+def test_without_augmentation_training_gives_the_stored_clip(tmp_path):
+    shapes(tmp_path, 2)
+    plain = S4(tmp_path, "train", 48)
+    for augment in (False, True):
+        data = S4(tmp_path, "train", 48, training=True, augment=augment)
+        for index in range(2):
+            for field in ("frames", "masks", "log_mel"):
+                same = torch.equal(getattr(data[index], field), getattr(plain[index], field))
+                assert same != augment, field
+
+
+def test_the_sound_of_another_clip_is_read_without_its_pictures(tmp_path, monkeypatch):
+    shapes(tmp_path, 8)
+    data = S4(tmp_path, "train", 48)
+    expected = [data.stored_wave(i) for i in range(8)]
+    opened = []
+    monkeypatch.setattr(avsbench, "read_frame", lambda path: opened.append(path) or read_frame(path))
+    for index in range(8):
+        opened.clear()
+        wave = data.with_sound("swapped").wave(index)
+        assert len(opened) == 5 and all(path.parent.name == data.name(index) for path in opened)
+        (source,) = [i for i in range(8) if np.array_equal(wave, expected[i])]
+        assert data.category(source) != data.category(index)
+
+
+def test_evaluation_reads_a_clip_once_for_all_controls_and_measures_what_each_gives(demo, monkeypatch):
+    tiny = dict(backbone="resnet10t", stages=[8, 8, 8, 8], channels=8, groups=2, heads=2, vggish_width=0.03)
+    data, model, read = AVSS(demo, "test", 64), AudioVisualModel(**tiny), []
+    monkeypatch.setattr(avsbench, "read_frame", lambda path: read.append(path) or read_frame(path))
+    result = evaluate(model, data, batch_size=4, controls="all")
+    assert result["controls"].keys() == CONTROLS.keys()
+    assert sorted(read) == sorted({*read}), "the first clip, which tells whether the data are composed, among them"
+    for control, row in result["controls"].items():
+        alone = evaluate(model, data.with_sound(control), batch_size=4)
+        assert (row["marked"], row["miou"]) == (alone["marked"], alone["miou_sounding"])
+
+
+def test_a_clip_is_kept_until_the_next_and_all_of_them_with_a_cache(tmp_path):
+    shapes(tmp_path, 3)
+    for cache, kept in ((False, 1), (True, 3)):
+        data = S4(tmp_path, "train", 48, cache=cache)
+        first = data.raw(0)
+        assert data.with_sound("muted").raw(0) is data.raw(0) is first
+        for index in (1, 2):
+            data.raw(index)
+        assert len(data._read_clips) == kept and (data.raw(0) is first) == cache

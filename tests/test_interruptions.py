@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from pcma_lib import AudioVisualModel
+from pcma_lib.data.files import PART
 from pcma_lib.training import fit
 from pcma_lib.training import loop as training
 from pcma_lib.training.config import TrainConfig
 from pcma_lib.use import checkpoints
-from pcma_lib.use.checkpoints import PART, load_tensors
+from pcma_lib.use.checkpoints import load_tensors
 
 KILLS, STEPS = 20, 120
 SETTINGS = {"epochs": 2, "save_every": 1, "pretrain": 0, "mixed_precision": "no"}

@@ -235,11 +235,27 @@ def test_a_missing_index_is_built_from_the_masks_and_follows_them(source, out):
         assert sorted((r["split"], r["category"], r["name"]) for r in csv.DictReader(file)) == sorted(CLIPS)
 
 
-def test_the_index_of_ms3_gets_a_column_name_and_stays_as_it_is_otherwise(tmp_path, out):
+@pytest.mark.parametrize("columns", [("video_id", "split"), ("split", "video_id")])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_index_of_ms3_is_taken_as_it_is_however_it_is_written(tmp_path, out, columns, quoting, encoding, end):
     source = object_download(tmp_path / "source", "ms3")
-    run(source, out, "ms3")
-    original, made = [(root / "ms3_meta_data.csv").read_bytes() for root in (source, out)]
-    assert original.startswith(b"video_id,split") and made == original.replace(b"video_id", b"name", 1)
+    with open(source / "ms3_meta_data.csv", "w", newline="", encoding=encoding) as file:
+        writer = csv.DictWriter(file, columns, quoting=quoting, lineterminator=end)
+        writer.writeheader()
+        writer.writerows({"video_id": name, "split": split} for split, _, name in CLIPS)
+    assert run(source, out, "ms3") == []
+    assert (out / "ms3_meta_data.csv").read_bytes() == (source / "ms3_meta_data.csv").read_bytes()
+    for split, _, name in CLIPS:
+        assert DATASETS["ms3"](out, split, SIDE).name(0) == name
+
+
+def test_an_index_without_its_columns_is_named_once(tmp_path, out):
+    source = object_download(tmp_path / "source", "ms3")
+    write_rows(source / "ms3_meta_data.csv", [("clip", "split"), *((name, split) for split, _, name in CLIPS)])
+    with pytest.raises(ValueError, match=r"ms3_meta_data\.csv lacks the columns \['name'\]; found \['clip', 'split'\]"):
+        run(source, out, "ms3")
 
 
 def truncate(path, share=0.5):
@@ -266,6 +282,7 @@ DEFECTS = {
     "mask of another size": (MASK, lambda p: resave(p, Image.new("1", (20, SIDE))), r"(20, 24) pixels"),
     "coloured mask": (MASK, lambda p: resave(p, Image.new("RGB", (SIDE, SIDE), (128, 0, 0))), "(128, 0, 0)"),
     "mask of many colours": (MASK, lambda p: resave(p, many_colours()), "more than 256 colours"),
+    "faint mask": (MASK, lambda p: resave(p, Image.new("L", (SIDE, SIDE), 100)), "areas of grey 100"),
     "grey mask": (MASK, lambda p: resave(p, Image.linear_gradient("L").resize((SIDE, SIDE))), "black and white only"),
     "missing sound": (SOUND, Path.unlink, "missing"),
     "truncated sound": (SOUND, lambda p: truncate(p, 0.95), "cut off"),
@@ -282,6 +299,15 @@ def test_a_defect_that_no_video_makes_up_for_is_the_problem_reported(tmp_path, o
     problems = run(source, out)
     assert all(Path(name).name in problem for problem in problems) and message in problems[0]
     assert len(problems) == (2 if defect == "frame of another size" else 1), "of the frame and of its mask"
+
+
+def test_a_mask_in_an_alpha_channel_is_taken_and_read(tmp_path, out):
+    source = object_download(tmp_path / "source", "s4", clips=CLIPS[2:])
+    picture = Image.new("RGB", (SIDE, SIDE), "white")
+    picture.putalpha(Image.fromarray(mask_pixels(2)).convert("L"))
+    resave(source / "s4_data" / MASK, picture)
+    assert run(source, out) == []
+    assert (DATASETS["s4"](out, "test", SIDE)[0].masks[1].numpy() == mask_pixels(2)).all()
 
 
 @pytest.mark.parametrize("defect", ["truncated frame", "missing sound", "truncated sound"])

@@ -1,5 +1,6 @@
 """AVSBench's S4, MS3 and AVSS, and the composed data sets in the same layout (paper V-A)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,15 @@ class AVSBench(Dataset):
     Args:
         root: folder of the layout. split: "train", "val" or "test".
         image_size: side in pixels to which frames and masks are brought.
-        training: True augments (crop, flip, colour, loudness).
+        training: True augments, and sounds are replaced by the shares below.
         semantic: masks hold classes (AVSS only) instead of 0/1.
-        cache: keep decoded clips in memory.
+        cache: keep all decoded clips in memory, not the last one alone.
         seed: of the augmentation and of the controls; `set_epoch` varies the former.
         negative_audio: share of training clips that get no sound, noise or another clip's, and an empty mask.
         remix: share of training clips of composed data whose sounding objects are drawn anew.
         sound: None, or a control of `controls.CONTROLS` applied to every clip.
         unheard: of composed data, only clips whose sounds no training clip holds, and controls with such sounds alone.
+        augment: False leaves training clips as they are stored: no crop, flip, change of colour or of loudness.
 
     Raises:
         FileNotFoundError: no index. ValueError: an empty split, an index that can't be read or lacks columns.
@@ -37,7 +39,7 @@ class AVSBench(Dataset):
 
     def __init__(
         self, root, split, image_size=224, training=False, semantic=False, cache=False, seed=0,
-        negative_audio=0.0, remix=0.0, sound=None, unheard=False,
+        negative_audio=0.0, remix=0.0, sound=None, unheard=False, augment=True,
     ):  # fmt: skip
         if semantic and not isinstance(self, AVSS):
             raise ValueError(f"{type(self).__name__} has no classes in its masks; semantic=True needs AVSS")
@@ -48,24 +50,26 @@ class AVSBench(Dataset):
         if image_size < 1:
             raise ValueError(f"image_size must be positive, got {image_size}")
         self.root, self.split, self.image_size, self.training = Path(root), split, image_size, training
-        self.semantic, self.seed, self.epoch = semantic, seed, 0
+        self.semantic, self.cache, self.seed, self.epoch, self.augment = semantic, cache, seed, 0, augment
         self.negative_audio, self.remix, self.sound, self.unheard = negative_audio, remix, sound, unheard
-        self.rows = [row for row in self._read_index() if row["split"] == split]
+        self.rows = [row for row in self.read_index(root) if row["split"] == split]
         if not self.rows:
             raise ValueError(f"{self.root / self.index_file} has no clip of split {split!r}")
-        self._cache = {} if cache else None
+        self._read_clips = {}
 
-    def _read_index(self):
-        path = self.root / self.index_file
+    @classmethod
+    def read_index(cls, root):
+        """The rows of the index, of all splits, as dicts."""
+        path = Path(root) / cls.index_file
         if not path.is_file():
             raise FileNotFoundError(f"no index {path}; make the data first (see the README) or give another folder")
-        return read_rows(path, self.columns, [("video_id", "name")])  # MS3's own index calls a clip's name video_id
+        return read_rows(path, cls.columns, [("video_id", "name")])  # MS3's own index calls a clip's name video_id
 
     def set_epoch(self, epoch):
         self.epoch = epoch
 
     def with_sound(self, sound):
-        """The same clips with a control's sound; shares the cache."""
+        """The same clips with a control's sound; shares what is in memory."""
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__, sound=sound, training=False)
         return view
@@ -85,11 +89,24 @@ class AVSBench(Dataset):
         return not (self.unheard and item["heard_in_training"])
 
     def raw(self, index):
-        if self._cache is None:
-            return self._read(index)
-        if index not in self._cache:
-            self._cache[index] = self._read(index)
-        return self._cache[index]
+        """A clip as stored."""
+        if index not in self._read_clips:
+            clip = self._read(index)
+            if not self.cache:
+                self._read_clips.clear()
+            self._read_clips[index] = clip
+        return self._read_clips[index]
+
+    def stored_wave(self, index):
+        """The sound of a clip as stored, [T * 16000], read without its pictures."""
+        if index in self._read_clips:
+            return self._read_clips[index].wave
+        frames, _, path = self.paths(self.rows[index])
+        return read_wave(path, len(frames))
+
+    def objects(self, index):
+        """The objects of a composed clip, None of any other."""
+        return None
 
     def wave(self, index):
         """What is heard in a clip, [T * 16000] at 16 kHz, under the control that the data set was asked for."""
@@ -106,7 +123,7 @@ class AVSBench(Dataset):
         raise NotImplementedError
 
     def _read(self, index):
-        frame_paths, mask_paths, wave_path = self.paths(self.rows[index])
+        frame_paths, mask_paths, _ = self.paths(self.rows[index])
         frames = [read_frame(p) for p in frame_paths]
         masks = []
         for frame, frame_path, path in zip(frames, frame_paths, mask_paths):
@@ -117,7 +134,7 @@ class AVSBench(Dataset):
                 )
             masks.append(mask)
         labelled = np.array([p is not None for p in mask_paths])
-        return Raw(np.stack(frames), np.stack(masks), labelled, read_wave(wave_path, len(frames)))
+        return Raw(np.stack(frames), np.stack(masks), labelled, self.stored_wave(index))
 
     def _read_mask(self, path):
         return read_mask(path)
@@ -134,18 +151,23 @@ class AVSBench(Dataset):
         elif self.training and raw.objects and rng.random() < self.remix:
             wave, masks = remix(raw, self.classes if self.semantic else None, rng)
         frames, masks = self.picture(raw.frames, masks, rng)
-        if self.training:
+        if self.training and self.augment:
             wave = wave * 10 ** (rng.uniform(-10, 4) / 20)
         seconds = len(frames)
         labelled = torch.from_numpy(raw.labelled)
         valid = torch.ones(seconds, dtype=torch.bool)
         return Clip(frames, log_mel_of(wave, seconds), masks, labelled, valid, self.name(index), self.category(index))
 
+    def heard_as(self, clip, index, sound):
+        """A clip of this data set as `with_sound(sound)` gives it, without preparing its frames again."""
+        wave, masks = other_sound(sound, self, index, self._rng(index))
+        return replace(clip, log_mel=log_mel_of(wave, len(clip.frames)), masks=self._resized(torch.from_numpy(masks)))
+
     def picture(self, frames, masks, rng):
         """Frames uint8 [T, H, W, 3] and masks [T, H, W] at image_size; in training cropped, flipped, coloured alike."""
         frames = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
-        masks = torch.from_numpy(masks)[:, None]
-        if self.training:
+        masks = torch.from_numpy(masks)
+        if self.training and self.augment:
             height, width = frames.shape[-2:]
             share = rng.uniform(0.7, 1.0)
             h, w = round(height * share), round(width * share)
@@ -160,8 +182,10 @@ class AVSBench(Dataset):
         size = (self.image_size, self.image_size)
         if frames.shape[-2:] != size:
             frames = F.interpolate(frames, size=size, mode="bilinear", antialias=True)
-            masks = F.interpolate(masks, size=size, mode="nearest-exact")
-        return (frames - MEAN) / STD, masks[:, 0]
+        return (frames - MEAN) / STD, self._resized(masks)
+
+    def _resized(self, masks):
+        return F.interpolate(masks[:, None], size=(self.image_size, self.image_size), mode="nearest-exact")[:, 0]
 
 
 def _existing(*candidates):
@@ -214,17 +238,16 @@ class AVSS(AVSBench):
         if self.semantic:
             self.num_classes = len(self.classes)
         if self.unheard:
-            clips = [self._told_objects(row) for row in self.rows]
+            clips = [self._told_objects(index) for index in range(len(self))]
             classes = {o["class"] for clip in clips for o in clip if self.may_sound(o)}
             self.rows = [row for row, clip in zip(self.rows, clips) if self._is_unheard(clip, classes)]
             if not self.rows:
                 raise ValueError(f"{self.root} has no clip of split {split!r} whose sounds are all unheard in training")
 
-    def _told_objects(self, row):
-        path = self._folder(row) / "objects.json"
-        if not path.is_file():
+    def _told_objects(self, index):
+        path, objects = self._folder(self.rows[index]) / "objects.json", self.objects(index)
+        if objects is None:
             raise ValueError(f"there is no {path}; unheard=True needs composed data, which tell what training holds")
-        objects = read_objects(path, self.classes, self.seconds[row["label"]])
         if not all(isinstance(o.get("heard_in_training"), bool) for o in objects):
             raise ValueError(f"{path} does not say for each object whether it is heard_in_training")
         return objects
@@ -260,17 +283,31 @@ class AVSS(AVSBench):
 
     def _read(self, index):
         raw = super()._read(index)
-        folder = self._folder(self.rows[index])
-        if (folder / "objects.json").is_file():
-            raw.objects = read_objects(folder / "objects.json", self.classes, len(raw.frames))
-            size, count = raw.frames.shape[1:3], len(raw.objects)
-            paths = [folder / "objects" / f"{k}.png" for k in range(len(raw.frames))]
-            raw.instances = np.stack([read_instances(path, size, count) for path in paths])
-            raw.object_waves = read_wave(folder / "objects.wav", len(raw.frames), channels=True)
-            if len(raw.object_waves) != count:
-                found = f"{len(raw.object_waves)} channels, expected {count}, one for each object of objects.json"
-                raise ValueError(f"{folder / 'objects.wav'} has {found}")
+        raw.objects = self.objects(index)
+        if raw.objects is not None:
+            folder, size = self._folder(self.rows[index]) / "objects", raw.frames.shape[1:3]
+            paths = [folder / f"{k}.png" for k in range(len(raw.frames))]
+            raw.instances = np.stack([read_instances(path, size, len(raw.objects)) for path in paths])
+            raw.object_waves = self.object_waves(index)
         return raw
+
+    def objects(self, index):
+        if index in self._read_clips:
+            return self._read_clips[index].objects
+        row = self.rows[index]
+        path = self._folder(row) / "objects.json"
+        return read_objects(path, self.classes, self.seconds[row["label"]]) if path.is_file() else None
+
+    def object_waves(self, index):
+        """Each object's sound alone in a composed clip, [objects, T * 16000], read without its pictures."""
+        if index in self._read_clips:
+            return self._read_clips[index].object_waves
+        row = self.rows[index]
+        path, count = self._folder(row) / "objects.wav", len(self.objects(index))
+        waves = read_wave(path, self.seconds[row["label"]], channels=True)
+        if len(waves) != count:
+            raise ValueError(f"{path} has {len(waves)} channels, expected {count}, one for each object of objects.json")
+        return waves
 
 
 DATASETS = {"s4": S4, "ms3": MS3, "avss": AVSS}

@@ -7,7 +7,7 @@ the right answer to all but the mixed controls, and its distance from the origin
 
 import numpy as np
 
-from ..network.audio import SAMPLE_RATE
+from .files import SAMPLE_RATE
 
 # name: what is heard
 CONTROLS = {
@@ -79,13 +79,13 @@ def _foreign_wave(dataset, index, rng, alone):
         there = _heard(dataset, other)
         if other == index or not there:
             continue
-        source = dataset.raw(other)
-        if alone and source.objects is not None:
-            candidates = [i for i, o in enumerate(source.objects) if o["class"] not in here and dataset.may_sound(o)]
+        objects = dataset.objects(other) if alone else None
+        if objects is not None:
+            candidates = [i for i, o in enumerate(objects) if o["class"] not in here and dataset.may_sound(o)]
             if candidates:
-                return _fit(source.object_waves[int(rng.choice(candidates))], len(raw.wave))
+                return np.resize(dataset.object_waves(other)[int(rng.choice(candidates))], len(raw.wave))
         elif not here & there:
-            return _fit(source.wave, len(raw.wave))
+            return np.resize(dataset.stored_wave(other), len(raw.wave))
     raise ValueError(f"no clip of split {dataset.split!r} has a category that is not in {dataset.name(index)}")
 
 
@@ -95,16 +95,19 @@ def _heard(dataset, index):
     return set(category.split("_and_")) - {"none"}
 
 
-def _fit(wave, length):
-    return np.resize(wave, length)
-
-
 def gate(sounds):
-    """One second a switch: [T] of 0/1 -> [T * 16000] with raised-cosine edges of 20 ms."""
-    half = int(FADE_SECONDS * SAMPLE_RATE) // 2
-    steps = np.repeat(np.asarray(sounds, np.float32), SAMPLE_RATE)
-    window = np.hanning(2 * half + 1).astype(np.float32)
-    return np.convolve(np.pad(steps, half, mode="edge"), window / window.sum(), mode="valid")
+    """The on/off curve of a sound, one switch a second: [T] of 0 and 1 -> [T * 16000] float64.
+
+    A second that is off is exactly 0. Where one that is on borders on it, a raised-cosine fade of 20 ms lies inside the one
+    that is on. A sound that is on at the edge of the clip is cut, not faded.
+    """
+    fade = round(FADE_SECONDS * SAMPLE_RATE)
+    rise = 0.5 - 0.5 * np.cos(np.pi * (np.arange(fade) + 0.5) / fade)
+    curve = np.repeat(np.asarray(sounds, np.float64)[:, None], SAMPLE_RATE, axis=1)
+    changes = np.diff(np.asarray(sounds, int))
+    curve[1:][changes > 0, :fade] = rise
+    curve[:-1][changes < 0, -fade:] = rise[::-1]
+    return curve.ravel()
 
 
 def remix(raw, classes, rng):

@@ -1,7 +1,9 @@
-"""Reading pictures, masks, sound and tables from disk, with errors that name the file."""
+"""Reading pictures, masks, sound and tables, with errors that name the file, and writing files whole or not at all."""
 
 import csv
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,13 @@ import soundfile
 import soxr
 from PIL import Image
 
-from ..network.audio import SAMPLE_RATE
-
+SAMPLE_RATE = 16000  # Hz, of every sound as it is read
 LARGEST_PICTURE = 2**26  # pixels
 RATES = range(1000, 768001)  # Hz
 LOUDEST = 100.0  # full scale is 1; beyond are whole numbers stored as floats, or damage
+PART = ".part"  # end of the names of files being written
+UMASK = os.umask(0)  # it can be read by setting it alone, which is not for a moment when other threads write
+os.umask(UMASK)
 
 
 def inside(root, *parts):
@@ -25,6 +29,43 @@ def inside(root, *parts):
     if not path.resolve().is_relative_to(root):
         raise ValueError(f"{Path(*map(str, parts))} lies outside the data folder {root}; the index is not to be trusted")
     return path
+
+
+def make_folder(path):
+    """Make a folder and those above it, unless they are there.
+
+    Raises:
+        NotADirectoryError: there is a file in its place or above it.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f"{path} can't be a folder: there is a file of this name, or of one above it") from None
+
+
+def write_atomically(path, write):
+    """Call `write(temporary_path)`, then rename to `path`: readers see the old file or the new one, never a part.
+
+    Raises:
+        OSError: it can't be written; names `path`. What was there before is kept.
+    """
+    path, temporary = Path(path), None
+    make_folder(path.parent)
+    try:
+        handle, temporary = tempfile.mkstemp(PART, f".{path.name}.", path.parent)
+        os.close(handle)
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~UMASK)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, temporary):
+            raise
+        raise OSError(error.errno, f"{error.strerror}; not written", str(path)) from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def named_paths(items):
@@ -50,7 +91,7 @@ def read_rows(path, columns, renamed=()):
     """The rows of a CSV file that has these columns, as dicts.
 
     Args:
-        renamed: pairs of a column's name in the file and the one to give it.
+        renamed: pairs of a column's name in the file and the one to give it, unless the file has that one too.
 
     Raises:
         FileNotFoundError: no such file. ValueError: not CSV in UTF-8, columns missing, or rows that are too short.
@@ -58,7 +99,9 @@ def read_rows(path, columns, renamed=()):
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            reader.fieldnames = [dict(renamed).get(c, c) for c in reader.fieldnames or ()]
+            names = [c.strip() for c in reader.fieldnames or ()]
+            renamed = {old: new for old, new in renamed if new not in names}
+            reader.fieldnames = [renamed.get(c, c) for c in names]
             rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not readable as CSV in UTF-8 ({error})") from None
@@ -84,6 +127,8 @@ def open_image(path, mode=None):
             if image.width * image.height > LARGEST_PICTURE:
                 raise ValueError(f"{image.width} x {image.height} pixels, expected at most {LARGEST_PICTURE} in all")
             image.load()
+            if mode and image.mode.startswith("I"):  # 16 bit: Pillow would show all above 255 as white
+                image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
             return image.convert(mode) if mode else image
     except Exception as error:  # Pillow's readers raise many kinds
         raise ValueError(f"{path} is not a readable picture, expected PNG or JPEG ({error})") from None
@@ -108,17 +153,17 @@ def palette(classes):
 def read_mask(path, classes=None):
     """A mask as uint8 [H, W].
 
-    classes=None reads a binary mask: 1-bit, grey (128 and above, or 1 where nothing is larger), or coloured or with a
-    palette (anything but black). Otherwise an RGB or palette picture in the colours of `palette(classes)`.
+    classes=None reads a binary mask. A grey one is marked from half of its scale up, which is 1, 255 or 65535. One in
+    colours or with a palette is marked wherever it is not black; one of a single colour, where its alpha channel shows it.
+    Otherwise it is an RGB or palette picture in the colours of `palette(classes)`.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: not readable, a colour of no class, or a mask that can mean two things.
     """
-    image = open_image(path)
-    if classes is None and image.mode in ("1", "L", "I", "I;16"):
-        grey = np.asarray(image).astype(np.int64)
-        return (grey > (127 if grey.max(initial=0) > 1 else 0)).astype(np.uint8)
+    if classes is None:
+        return _read_binary_mask(path).astype(np.uint8)
     rgb = read_frame(path).astype(np.int64)
     packed = rgb @ np.array([65536, 256, 1])
-    if classes is None:
-        return (packed > 0).astype(np.uint8)
     known = palette(classes).astype(np.int64) @ np.array([65536, 256, 1])
     order = np.argsort(known)
     place = np.searchsorted(known, packed, sorter=order).clip(max=classes - 1)
@@ -128,6 +173,45 @@ def read_mask(path, classes=None):
         colour = tuple(int(v) for v in rgb[wrong][0])
         raise ValueError(f"{path} has the colour {colour}, which is none of the {classes} classes' colours")
     return found.astype(np.uint8)
+
+
+def _read_binary_mask(path):
+    image = open_image(path)
+    colours = np.asarray(image.convert("RGB"))
+    if image.mode.startswith("I"):
+        marked = _reaches_half(np.asarray(image), image)
+    elif image.mode in ("1", "L", "LA") or (colours.max() > palette(256).max() and (colours == colours[..., :1]).all()):
+        marked = _reaches_half(colours[..., 0], image)
+    else:
+        marked = colours.any(2)
+    if not image.has_transparency_data:
+        return marked
+    shown = _reaches_half(np.asarray(image.convert("RGBA"))[..., 3], image)
+    if shown.all() or (shown == marked).all():
+        return marked
+    if (colours == colours[0, 0]).all():
+        return shown
+    raise ValueError(f"{path} has one mask in its colours and another in its alpha channel; save it without alpha")
+
+
+def _reaches_half(grey, image):
+    """Where the grey values [H, W] of a picture reach half of their scale.
+
+    Dark values can be numbers of classes. Beside bright ones they pass as soft edges and noise: in a JPEG, where they are
+    many, or where none fills a block of 4 x 4 pixels.
+    """
+    scale = next(s for s in (1, 255, 65535) if grey.max() <= s)
+    dark = np.unique(grey[(grey > 0) & (grey < scale / 2)])
+    if len(dark) and grey.max() >= scale / 2:
+        if image.format == "JPEG" or len(dark) > 32:
+            return grey >= scale / 2
+        height, width = grey.shape[0] // 4, grey.shape[1] // 4
+        blocks = grey[: 4 * height, : 4 * width].reshape(height, 4, width, 4)
+        dark = np.intersect1d(dark, blocks.max((1, 3))[blocks.min((1, 3)) == blocks.max((1, 3))])
+    if len(dark):
+        expected = "a mask of 0 and 1, of 0 and 255, or of 0 and 65535 in 16 bits"
+        raise ValueError(f"{image.filename} has areas of grey {', '.join(map(str, dark[:5]))}; expected {expected}")
+    return grey >= scale / 2
 
 
 def read_classes(path):

@@ -1,21 +1,44 @@
 """What a model is worth: several measures by their own names, and the controls that show whether it listens."""
 
+from dataclasses import replace
+
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..data.clip import collate
 from ..data.controls import COMPOSED_ONLY, CONTROLS, MIXED
 from .metrics import FMeasure, MarkedShare, MeanIoU, SemanticIoU
 
 
-def _predictions(model, dataset, batch_size, device, rank, world, workers):
-    """(logits of O_1, batch) over this process's share of the clips, each clip exactly once over all processes."""
-    share = Subset(dataset, range(rank, len(dataset), world))
+class _Heard(Dataset):
+    """Each clip with its own sound, then under each control, there without frames: a clip is read and prepared once."""
+
+    def __init__(self, dataset, controls):
+        self.dataset, self.controls = dataset, controls
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        clip = self.dataset[index]
+        without_frames = replace(clip, frames=clip.frames[:, :0])
+        return [clip, *(self.dataset.heard_as(without_frames, index, name) for name in self.controls)]
+
+
+def _collate_each(clips):
+    return [collate(heard) for heard in zip(*clips)]
+
+
+def _predictions(model, dataset, controls, batch_size, device, rank, world, workers):
+    """(None or a control, logits of O_1, batch) over this process's share of the clips, each clip in one process alone."""
+    share = Subset(_Heard(dataset, controls), range(rank, len(dataset), world))
     model.eval()
-    for batch in DataLoader(share, batch_size, collate_fn=collate, num_workers=workers):
-        batch = batch.to(device)
-        with torch.no_grad():
-            yield model(batch.frames, batch.log_mel, batch.valid).logits[0], batch
+    for batches in DataLoader(share, batch_size, collate_fn=_collate_each, num_workers=workers):
+        frames = batches[0].frames.to(device)
+        for name, batch in zip([None, *controls], batches):
+            batch = replace(batch, frames=frames).to(device)
+            with torch.no_grad():
+                yield name, model(batch.frames, batch.log_mel, batch.valid).logits[0], batch
 
 
 def _sounding(batch):
@@ -65,29 +88,26 @@ def evaluate(model, dataset, batch_size=8, controls=(), rank=0, world=1, workers
         if controls and controls != "all":
             raise ValueError("controls measure the mask of what sounds; this data is semantic")
         metric = SemanticIoU(dataset.num_classes).to(device)
-        for logits, batch in _predictions(model, dataset, *run):
+        for _, logits, batch in _predictions(model, dataset, (), *run):
             metric.update(logits, batch.masks, batch.labelled)
         result = {"miou": metric.compute().item(), "miou_without_background": metric.without_background().item()}
         return {"clips": len(dataset), **result}
 
-    metrics = {k: m.to(device) for k, m in binary_measures().items()}
-    sounding = MeanIoU().to(device)
-    for logits, batch in _predictions(model, dataset, *run):
-        for metric in metrics.values():
-            metric.update(logits, batch.masks, batch.labelled)
-        sounding.update(logits, batch.masks, _sounding(batch))
-    result = {"clips": len(dataset), **{k: m.compute().item() for k, m in metrics.items()}}
-    result["miou_sounding"] = sounding.compute().item()
-
     names = available_controls(dataset) if controls == "all" else controls
+    metrics = {None: binary_measures(), **{name: {"marked": MarkedShare()} for name in names}}
+    metrics = {name: {k: m.to(device) for k, m in measures.items()} for name, measures in metrics.items()}
+    sounding = {name: MeanIoU().to(device) for name in metrics}
+    for name, logits, batch in _predictions(model, dataset, names, *run):
+        for metric in metrics[name].values():
+            metric.update(logits, batch.masks, batch.labelled)
+        sounding[name].update(logits, batch.masks, _sounding(batch))
+    result = {"clips": len(dataset), **{k: m.compute().item() for k, m in metrics[None].items()}}
+    result["miou_sounding"] = sounding[None].compute().item()
+
     if names:
         result["controls"] = {}
     for name in names:
-        marked, miou = MarkedShare().to(device), MeanIoU().to(device)
-        for logits, batch in _predictions(model, dataset.with_sound(name), *run):
-            marked.update(logits, batch.masks, batch.labelled)
-            miou.update(logits, batch.masks, _sounding(batch))
-        row = {"marked": marked.compute().item(), "miou": miou.compute().item()}
+        row = {"marked": metrics[name]["marked"].compute().item(), "miou": sounding[name].compute().item()}
         if name != "other_object":
             row["drop"] = 1 - row["miou"] / result["miou_sounding"] if result["miou_sounding"] else 0.0
         result["controls"][name] = row

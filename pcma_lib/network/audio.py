@@ -8,7 +8,8 @@ import soxr
 import torch
 from torch import nn
 
-SAMPLE_RATE = 16000
+from ..data.files import SAMPLE_RATE
+
 EXAMPLE_SECONDS = 0.96
 
 

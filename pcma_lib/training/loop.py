@@ -267,7 +267,7 @@ def main(arguments=None):
         else:
             model = AudioVisualModel.load(given.checkpoint).to(best_device())
             semantic = model.settings.get("num_classes", 1) > 1
-            options = {"semantic": semantic, "unheard": given.unheard, "cache": True}
+            options = {"semantic": semantic, "unheard": given.unheard}
             data = DATASETS[given.dataset](given.data, given.split, given.image_size, **options)
             result = evaluate(model, data, controls="all")
             print(table(result))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from ..use.checkpoints import PART, make_folder, write_atomically, write_tensors
+from ..data.files import PART, make_folder, write_atomically
+from ..use.checkpoints import write_tensors
 
 STATE = {  # what resume.pt holds
     "config": dict,

@@ -1,55 +1,14 @@
 """Weights on disk: safetensors with the model's settings inside, written beside and renamed."""
 
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-PART = ".part"  # end of the names of files being written
-UMASK = os.umask(0)  # it can be read by setting it alone, which is not for a moment when other threads write
-os.umask(UMASK)
-
-
-def make_folder(path):
-    """Make a folder and those above it, unless they are there.
-
-    Raises:
-        NotADirectoryError: there is a file in its place or above it.
-    """
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise NotADirectoryError(f"{path} can't be a folder: there is a file of this name, or of one above it") from None
-
-
-def write_atomically(path, write):
-    """Call `write(temporary_path)`, then rename to `path`: readers see the old file or the new one, never a part.
-
-    Raises:
-        OSError: it can't be written; names `path`. What was there before is kept.
-    """
-    path, temporary = Path(path), None
-    make_folder(path.parent)
-    try:
-        handle, temporary = tempfile.mkstemp(PART, f".{path.name}.", path.parent)
-        os.close(handle)
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~UMASK)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno is None or error.filename not in (None, temporary):
-            raise
-        raise OSError(error.errno, f"{error.strerror}; not written", str(path)) from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+from ..data.files import write_atomically
 
 
 def write_tensors(path, write):
