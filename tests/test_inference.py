@@ -126,7 +126,9 @@ def test_half_precision_as_on_a_gpu_is_one_graph_and_gives_nearly_the_same_logit
 
 def test_the_benchmark_prints_a_table(demo):
     lines = [*inference(backbone="resnet18", batches=(1,), image_size=64, calls=1)]
-    assert [line.count("|") for line in lines[1:3]] == [6, 6] and float(lines[-1].split()[-1]) < 1e-3
+    assert [line.count("|") for line in lines[1:3]] == [6, 6]
+    limit = 0.2 if torch.cuda.is_available() else 1e-3  # there `fast` computes in half precision
+    assert 0 < float(lines[-1].split()[-1]) < limit
     assert len([*training(backbone="resnet18", batches=(2,), image_size=64, calls=1)]) == 3
     (line,) = loading(demo, batch=2, image_size=64, workers=0, clips=4)
     assert float(line.split()[0]) > 0

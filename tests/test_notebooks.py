@@ -2,11 +2,13 @@
 
 import ast
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
 import torch
+from test_mutations import nbval
 
 from pcma_lib.notebook.exercises import check
 
@@ -124,9 +126,28 @@ def test_outputs_are_those_of_one_run_from_top_to_bottom(path):
     outputs = [o for c in cells for o in c.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     assert not [o for o in outputs if "image/svg+xml" in o.get("data", {})]
+    for output in outputs:  # a figure's name alone is no figure
+        shown = output.get("data", {})
+        assert not shown.get("text/plain", "").startswith("<Figure") or "image/jpeg" in shown
     assert "widgets" not in notebook.metadata
     assert notebook.metadata.kernelspec.name == "python3"
     assert path.stat().st_size < 1_000_000
+
+
+def test_figures_are_shown_where_matplotlib_was_told_to_use_agg():
+    result = nbval(FOLDER / "07_losses_and_metrics.ipynb", MPLBACKEND="Agg")
+    assert result.returncode == 0, result.stdout
+
+
+def test_a_picture_that_is_stored_and_not_shown_fails_nbval(tmp_path):
+    shutil.copy(FOLDER / "conftest.py", tmp_path)
+    cell = nbformat.v4.new_code_cell("1 + 1", execution_count=1)
+    for name, more in {"without": {}, "with": {"image/jpeg": "AAAA"}}.items():
+        cell.outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "2", **more}, execution_count=1)]
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / f"{name}.ipynb")
+    assert nbval(tmp_path / "without.ipynb").returncode == 0
+    failed = nbval(tmp_path / "with.ipynb").stdout
+    assert "1 picture(s) are stored with this cell, but running it gave 0" in failed and "1 failed" in failed
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
@@ -173,7 +194,7 @@ def attempt(path, name, cell, answer, capsys):
     setup = next(c.source for c in code_cells(nbformat.read(path, as_version=4)) if "import" in c.source)
     body = [n for n in ast.parse(cell.source).body if getattr(n, "name", None) != name]
     names = {}
-    exec("\n".join(line for line in setup.splitlines() if not line.startswith("%")), names)
+    exec(setup, names)
     exec(answer, names)
     capsys.readouterr()
     exec(compile(ast.Module(body, []), str(path), "exec"), names)

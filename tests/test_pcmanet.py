@@ -9,6 +9,14 @@ PARAMETERS = {"resnet50": 43.03, "pvt_v2_b5": 94.48}  # millions: the published 
 GMACS = {"resnet50": 83.96, "pvt_v2_b5": 109.2}
 
 
+@torch.no_grad()
+def undecided(model, *inputs):
+    """A random model whose masks keep some tokens and drop others, as a trained one's do; left alone it keeps all."""
+    for head, logits in zip(model.heads, model.eval()(*inputs).logits):
+        head[-1].weight *= 2.5 / logits.std()
+    return model
+
+
 @pytest.mark.parametrize("backbone", PARAMETERS)
 def test_parameters_and_operations_are_the_published_ones(backbone):
     model = PCMANet(backbone).eval()
@@ -26,9 +34,11 @@ def test_any_number_of_seconds_and_any_size_divisible_by_32(seconds, height, wid
 
 
 def test_clips_of_a_batch_do_not_influence_one_another():
-    model = PCMANet("resnet18", channels=16, groups=4, heads=2).eval()
     frames, audio = torch.randn(2, 2, 3, 64, 64), torch.randn(2, 2, 128)
-    together = model(frames, audio).logits[0]
+    model = undecided(PCMANet("resnet18", channels=16, groups=4, heads=2), frames, audio)
+    out = model(frames, audio)
+    together, kept = out.logits[0], out.masks[-1].sum((1, 2, 3, 4))
+    assert 0 < kept[0] != kept[1] > 0  # one clip's tokens are filled up to the other's number
     assert_close(together[1:], model(frames[1:], audio[1:]).logits[0], atol=1e-4, rtol=1e-3)
 
 
@@ -50,8 +60,10 @@ def test_what_is_left_out_is_gone_and_the_rest_computes():
         assert not any(name.startswith(gone) for name, _ in model.named_parameters())
         out = model(frames, audio)
         assert len(out.logits) == 4 and len(out.masks) == 3
-    model = PCMANet("resnet18", 16, groups=2, heads=2, without=("mask",))
-    assert all(m.eq(1).all() for m in model(frames, audio).masks)
+    for without, all_kept in (((), False), (("mask",), True)):
+        torch.manual_seed(0)
+        model = undecided(PCMANet("resnet18", 16, groups=2, heads=2, without=without), frames, audio)
+        assert all(m.eq(1).all() for m in model(frames, audio).masks) == all_kept
     with pytest.raises(ValueError, match="colour"):
         PCMANet("resnet18", 16, without=("colour",))
 
@@ -59,10 +71,12 @@ def test_what_is_left_out_is_gone_and_the_rest_computes():
 def test_without_a_mask_all_tokens_ask_on_the_masks_grid():
     frames, audio = torch.randn(1, 2, 3, 64, 64), torch.rand(1, 2, 128)
     torch.manual_seed(0)
-    model = PCMANet("resnet18", 16, groups=2, heads=2, without=("mask",)).eval()
-    sure = PCMANet("resnet18", 16, groups=2, heads=2, threshold=1 - 1e-9).eval()  # nothing is ever confident
-    sure.load_state_dict(model.state_dict())
-    torch.testing.assert_close(model(frames, audio).logits, sure(frames, audio).logits)
+    model = undecided(PCMANet("resnet18", 16, groups=2, heads=2, without=("mask",)), frames, audio)
+    unsure = PCMANet("resnet18", 16, groups=2, heads=2).eval()
+    unsure.load_state_dict(model.state_dict())
+    assert (model(frames, audio).logits[0] - unsure(frames, audio).logits[0]).abs().max() > 0.1
+    unsure.cim.threshold = 2  # nothing is ever confident
+    torch.testing.assert_close(model(frames, audio).logits, unsure(frames, audio).logits)
 
 
 def test_without_continuity_every_qsca_hears_the_first_sound():

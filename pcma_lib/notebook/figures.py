@@ -7,14 +7,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import soundfile
 import torch
+from IPython import get_ipython
 from IPython.display import HTML
 from matplotlib.ticker import NullFormatter
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from ..data.clip import MEAN, STD
 from ..network.audio import SAMPLE_RATE
 
 SOUND, MASK, TRUTH, KEPT = "#1f77b4", "#ff7f0e", "#2ca02c", ("#9467bd", "#d62728", "#8c564b")
 WIDTH = 8  # inches; 100 dots an inch make 800 pixels
+
+if get_ipython():  # a notebook shows its figures whatever MPLBACKEND says; with Agg it would print their names alone
+    set_matplotlib_formats("jpeg")
 
 
 def picture(frames):
