@@ -13,13 +13,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pcma_lib
 from pcma_lib import AudioVisualModel, AVSBaseline, PCMANet
-from pcma_lib.network.audio import load_vggish
 from pcma_lib.training.config import resolve
-from pcma_lib.use.checkpoints import load_tensors
+from pcma_lib.training.origin import ORIGIN
+from pcma_lib.use.checkpoints import load_tensors, load_vggish
+from pcma_lib.use.inputs import FRAME_AT
 
 
-def convert(checkpoint: Path, vggish: Path, backbone: str = "resnet50", num_classes: int = 1) -> AudioVisualModel:
+def convert(
+    checkpoint: Path, vggish: Path, backbone: str = "resnet50", num_classes: int = 1, seconds: int | None = None
+) -> AudioVisualModel:
     """The checkpoint's network behind VGGish; AVS where it holds TPAVI's parameters, else PCMANet.
 
     Raises:
@@ -33,13 +37,15 @@ def convert(checkpoint: Path, vggish: Path, backbone: str = "resnet50", num_clas
             network = AVSBaseline.from_released(state, backbone, num_classes)
             settings |= {"network": "avs"}
         else:
-            network = PCMANet.from_released(state, backbone, num_classes)
-            settings |= {"groups": network.avga[0].groups, "as_released": True}
+            network = PCMANet.from_released(state, backbone, num_classes, seconds)
+            settings |= {"groups": network.avga[0].groups, "as_released": True, "seconds": network.seconds}
     except ValueError as error:
         raise ValueError(f"{checkpoint}: {error}") from None
     model = AudioVisualModel(**settings)
     model.network.load_state_dict(network.state_dict())
     model.vggish.load_state_dict(load_vggish(vggish).state_dict())
+    model.inputs |= {"frame_at": FRAME_AT}
+    model.origin = dict.fromkeys(ORIGIN) | {"version": pcma_lib.__version__, "released": checkpoint.name}
     return model.eval()
 
 
@@ -49,10 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", required=True, type=Path, help="the .safetensors to write")
     parser.add_argument("--backbone", default="resnet50", choices=("resnet50", "pvt_v2_b5"))
     parser.add_argument("--num-classes", default=1, type=int, help="71 for AVSS")
+    parser.add_argument("--seconds", type=int, help="of a clip in its training; left out: 10 with classes, else 5")
     parser.add_argument("--vggish", default=resolve("weights/vggish.safetensors"), type=Path, help="see fetch_weights.py")
     given = parser.parse_args(arguments)
     try:
-        convert(given.checkpoint, given.vggish, given.backbone, given.num_classes).save(given.out)
+        convert(given.checkpoint, given.vggish, given.backbone, given.num_classes, given.seconds).save(given.out)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

@@ -1,3 +1,4 @@
+import argparse
 import json
 import math
 import sys
@@ -7,6 +8,8 @@ import pytest
 import torch
 
 from pcma_lib import AudioVisualModel, PCMANet, VGGish
+from pcma_lib.network.released import released_names
+from pcma_lib.use.checkpoints import load_tensors
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "data_scripts"))
@@ -36,7 +39,8 @@ def test_the_converted_model_computes_what_the_published_one_does(files):
     )
     model = AudioVisualModel.load(out)
     published = PCMANet.from_released(torch.load(files / "published.pth")).eval()
-    assert model.settings["as_released"] and model.settings["groups"] == 4
+    assert model.settings["as_released"] and model.settings["groups"] == 4 and model.settings["seconds"] == 5
+    assert model.inputs["frame_at"] == 15 / 16 and model.origin["released"] == "published.pth"
     frames, log_mel = torch.randn(1, 2, 3, 64, 64), torch.randn(1, 2, 1, 96, 64)
     with torch.no_grad():
         for ours, theirs in zip(model(frames, log_mel).logits, published(frames, model.embed(log_mel)).logits):
@@ -54,3 +58,49 @@ def test_what_is_missing_or_does_not_fit_is_named_and_nothing_is_written(files, 
         with pytest.raises(SystemExit, match=message):
             convert_released.main([*arguments, "--out", str(out)])
     assert not out.exists()
+
+
+TENSORS = {"avga4.fc.1.weight": torch.ones(2, 3), "steps": torch.tensor(1)}
+
+
+@pytest.mark.parametrize("wrapper", ["", "model", "model_state_dict", "state_dict"])
+@pytest.mark.parametrize("front", ["", "module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."])
+def test_published_parameters_are_found_however_they_were_wrapped(tmp_path, wrapper, front):
+    state = {front + name: value for name, value in TENSORS.items()}
+    state |= {f"{front}{name}": torch.zeros(1, dtype=torch.float64) for name in ("total_ops", "avga4.total_params")}
+    torch.save({wrapper: state, "epoch": 3, "optimizer": {}} if wrapper else state, tmp_path / "a.pth")
+    found = released_names(load_tensors(tmp_path / "a.pth"))
+    assert found.keys() == TENSORS.keys() and all(torch.equal(found[name], TENSORS[name]) for name in TENSORS)
+
+
+def test_a_wrapped_and_profiled_checkpoint_converts_to_the_same_model(files, tmp_path):
+    state = torch.load(files / "published.pth")
+    profiled = {**{f"_orig_mod.{k}": v for k, v in state.items()}, "_orig_mod.module.resnet.total_ops": torch.zeros(1)}
+    torch.save({"model_state_dict": profiled, "epoch": 9}, tmp_path / "other.pth")
+    one, other = (
+        convert_released.convert(p, files / "vggish.pth") for p in (files / "published.pth", tmp_path / "other.pth")
+    )
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(files, tmp_path, value):
+    state = {**torch.load(files / "published.pth")}
+    name = next(k for k in state if k.endswith("avga4.fc.1.weight"))
+    state[name] = state[name].clone()
+    state[name][0, 0] = value
+    torch.save({"model": state}, tmp_path / "broken.pth")
+    with pytest.raises(ValueError, match="broken.pth holds NaN or infinities in module.avga4.fc.1.weight"):
+        convert_released.convert(tmp_path / "broken.pth", files / "vggish.pth")
+
+
+@pytest.mark.parametrize(
+    "content, named",
+    [({"args": argparse.Namespace(lr=1)}, "asks for argparse.Namespace"), (b"\x80\x05garbage", "is damaged")],
+)
+def test_a_pickle_that_holds_more_than_tensors_is_refused_without_advice_to_run_it(tmp_path, content, named):
+    path = tmp_path / "pickled.pth"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(ValueError, match=f"pickled.pth is not a readable checkpoint .*{named}") as caught:
+        load_tensors(path)
+    assert "weights_only" not in str(caught.value) and "torch.save(model.state_dict()" in str(caught.value)

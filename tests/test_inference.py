@@ -3,9 +3,8 @@ import torch
 
 from pcma_lib import AudioVisualModel, AVSBaseline, PCMANet
 from pcma_lib.benchmark import _calibrated, inference, loading, training
-from pcma_lib.network.fusion import resize
+from pcma_lib.network.layers import CBR, resize
 from pcma_lib.network.qsca import choose_path
-from pcma_lib.network.visual import CBR
 from pcma_lib.use.fast import UpsampledCBR, Winograd, _HalfPrecision, fast
 
 
@@ -30,6 +29,8 @@ def network(kind=PCMANet, **options):
         {},
         {"backbone": "resnet10t"},
         {"backbone": "pvt_v2_b0"},
+        {"backbone": "tf_efficientnet_lite0"},
+        {"backbone": "mambaout_femto"},
         {"num_classes": 5},
         {"without": ("qsca",)},
         {"without": ("mask", "avga")},
@@ -88,6 +89,63 @@ def test_the_fast_copy_of_a_wide_model_uses_minimal_filtering_and_gives_the_same
     used = [name for name, m in quick.named_modules() if isinstance(m, Winograd) and m._weight is not None]
     assert "heads.0.0.0" in used and any(name.startswith("fusion") for name in used)
     assert (found - expected).abs().max() < 1e-4 * expected.std()
+
+
+@pytest.mark.parametrize("channels, size", [(32, (64, 96)), (256, (128, 160))])
+def test_the_fast_copy_computes_under_a_users_autocast_what_the_model_computes_there(channels, size):
+    torch.manual_seed(0)
+    model, (frames, sound) = _calibrated(PCMANet("resnet18", channels), 64), inputs(size, t=1)
+    quick = fast(model)
+    with torch.no_grad():
+        exact = model(frames, sound).logits[0]
+        with torch.autocast("cpu", torch.bfloat16):
+            coarse, found = (m(frames, sound).logits[0].float() for m in (model, quick))
+    assert 0 < (found - exact).std() < 1.5 * (coarse - exact).std()
+
+
+def test_the_fast_copy_of_a_model_whose_encoder_takes_one_size_gives_the_same_logits():
+    torch.manual_seed(0)
+    model, (frames, sound) = PCMANet("efficientformerv2_s0", 32).eval(), inputs((224, 224), t=1)
+    with torch.no_grad():
+        expected, found = (m(frames, sound).logits[0] for m in (model, fast(model)))
+    torch.testing.assert_close(found, expected, atol=1e-4 * expected.std().item(), rtol=1e-4)
+
+
+def test_a_fast_copy_still_tells_what_its_model_is_to_be_shown():
+    model = AudioVisualModel.demo()
+    assert fast(model).inputs == _HalfPrecision(model).inputs == model.inputs
+
+
+@pytest.mark.parametrize("options", [{}, {"as_released": True}, {"kind": AVSBaseline}])
+def test_a_traced_model_is_right_for_other_clips_than_its_example(options):
+    model = network(**options)
+    example = inputs((64, 64), t=2)
+    for qsca in getattr(model, "qsca", ()):
+        qsca.dense = False
+    traced = torch.jit.trace(model, example, check_trace=False)
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for seconds, size in ((2, (64, 64)), (2, (64, 96)), (5, (64, 64))):
+            frames = 3 * torch.randn(2, seconds, 3, *size, generator=generator)
+            sound = torch.rand(2, seconds, 128, generator=generator)
+            logits, masks = traced(frames, sound)
+            expected = model(frames, sound)
+            torch.testing.assert_close((logits, masks), tuple(expected), atol=1e-4, rtol=1e-4)
+
+
+def test_a_traced_model_of_released_weights_refuses_clips_that_are_too_long():
+    traced = torch.jit.trace(network(as_released=True), inputs((64, 64), t=5), check_trace=False)
+    with pytest.raises(RuntimeError), torch.no_grad():
+        traced(*inputs((64, 64), t=6))
+
+
+def test_an_exported_model_is_right_for_other_clips_than_its_example():
+    model, example = network(), inputs((64, 64), t=2)
+    frames, sound = (3 * x.flip(0) for x in example)
+    with torch.no_grad():
+        exported = torch.export.export(model, example).module()
+        torch.testing.assert_close(tuple(exported(frames, sound)), tuple(model(frames, sound)), atol=1e-4, rtol=1e-4)
+        assert not torch.equal(model(frames, sound).masks[2].sum(), model(*example).masks[2].sum())
 
 
 def test_the_dense_path_of_qsca_equals_gather_and_scatter_in_values_and_gradients():

@@ -37,7 +37,7 @@ NOTEBOOKS = {  # name: file of pcma_lib, what it holds once, what takes its plac
     "cim comparison": ("network/cim.py", "< self.threshold", "> self.threshold", "05"),
     "softmax axis": ("network/cim.py", "logits.softmax(1)", "logits.softmax(3)", "05"),
     "no progression": ("network/cim.py", "if coarser is None:", "if True:", "05"),
-    "upsampling": ("network/fusion.py", 'mode="bilinear"', 'mode="nearest"', "06"),
+    "upsampling": ("network/layers.py", 'mode="bilinear"', 'mode="nearest"', "06"),
     "order of stages": ("network/pcmanet.py", "logits.append(resize(stage", "logits.insert(0, resize(stage", "06"),
     "iou union": ("measure/metrics.py", "union = (predicted | truth)", "union = (predicted ^ truth)", "07"),
     "iou loss": ("losses.py", "probability + target - probability * target", "probability + target", "07"),

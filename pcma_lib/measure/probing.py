@@ -3,7 +3,7 @@
 Every second that shows a sounding object and a silent one is seen twice: under the clip's own sound, and under that of the
 silent object alone. The picture is the same, so that what only looks can't tell which of the two sounds.
 
-python -m pcma_lib.probing --data data/demo --image-size 96 PCMANet=results/demo/best.safetensors
+python -m pcma_lib.probing --data data/demo PCMANet=results/demo/best.safetensors
 """
 
 import argparse
@@ -145,15 +145,14 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m pcma_lib.probing", description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", metavar="NAME=CHECKPOINT")
     parser.add_argument("--data", default="data/demo")
-    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--image-size", type=int, help="pixels; left out: each checkpoint's")
     parser.add_argument("--output", help="a JSON file for the figures")
     given = parser.parse_args(arguments)
     try:
-        splits = [AVSS(given.data, split, given.image_size, cache=True) for split in ("val", "test")]
-        found = {
-            n: probe_parts(AudioVisualModel.load(path).to(best_device()), *splits)
-            for n, path in named_paths(given.models).items()
-        }
+        models = {name: AudioVisualModel.load(path).to(best_device()) for name, path in named_paths(given.models).items()}
+        sizes = {name: model.picture_size(given.image_size) for name, model in models.items()}
+        splits = {s: [AVSS(given.data, split, s, cache=True) for split in ("val", "test")] for s in {*sizes.values()}}
+        found = {name: probe_parts(model, *splits[sizes[name]]) for name, model in models.items()}
         if given.output:
             write_json(given.output, found)
     except (ValueError, OSError) as error:

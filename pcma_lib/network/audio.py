@@ -144,20 +144,3 @@ class Postprocessor(nn.Module):
     def forward(self, embedding):
         whitened = (embedding - self.pca_means) @ self.pca_eigen_vectors.T
         return ((whitened.clamp(-2.0, 2.0) + 2.0) * (255.0 / 4.0)).floor()
-
-
-def load_vggish(path):
-    """VGGish with the released weights from a local file (safetensors, or a .pth read without unpickling code).
-
-    Raises:
-        FileNotFoundError: no such file. ValueError: not VGGish's parameters.
-    """
-    from ..use.checkpoints import load_tensors
-
-    model = VGGish()
-    state = {k: v for k, v in load_tensors(path).items() if not k.startswith("pproc.")}
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not hold VGGish's parameters: {error}") from None
-    return model.eval()

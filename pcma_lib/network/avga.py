@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import nn
 
-from .visual import CBR
+from .layers import CBR
 
 
 class AVGA(nn.Module):

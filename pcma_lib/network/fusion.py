@@ -1,14 +1,8 @@
 """Guided Fusion and the prediction head of a stage (paper III-D, fig. 2)."""
 
-import torch.nn.functional as F
 from torch import nn
 
-from .visual import CBR
-
-
-def resize(features, size):
-    """Bilinear, corners not aligned; a map that has the size already is returned as it is."""
-    return features if features.shape[-2:] == tuple(size) else F.interpolate(features, size=size, mode="bilinear")
+from .layers import CBR, resize
 
 
 class GuidedFusion(nn.Module):

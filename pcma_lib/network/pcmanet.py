@@ -1,14 +1,16 @@
 """PCMANet: the pyramid, four AVGA, four QSCA steered by CIM, and the fusing decoder (paper III, fig. 2)."""
 
-import re
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from .avga import AVGA
 from .cim import ConfidenceInducedMasking
-from .fusion import GuidedFusion, Head, resize
+from .fusion import GuidedFusion, Head
+from .layers import resize
 from .qsca import QSCA
+from .released import load_renamed, released_names, rename_released
 from .visual import VisualPyramid
 
 STAGES = 4
@@ -34,7 +36,9 @@ class PCMANet(nn.Module):
         num_classes: K; 1 is a binary mask, more are classes with 0 the background.
         heads: attention heads of QSCA.
         pretrained, stages: ImageNet weights for the encoder, or its stages' channels, see `visual.build_encoder`.
-        as_released: reproduce the faults of the published code, see `QSCA`.
+        as_released: reproduce the faults of the published code, see `QSCA`. True also fills up shorter clips to `seconds`,
+            with silence and zeros that it attends to as that code does: a clip's result depends on no other in its batch.
+        seconds: the fixed T of that code; None takes 10 with classes (AVSS), 5 without (S4, MS3).
         without: parts to leave out, for the ablation of Table IV, from `PARTS`. "avga": the sound is added to every
             pixel; "qsca": no guide; "mask": all tokens are queries; "continuity": each QSCA hears the first sound, not
             what the coarser one made of it; "progression": a mask is not multiplied by the coarser one.
@@ -61,11 +65,13 @@ class PCMANet(nn.Module):
         pretrained=False,
         stages=None,
         without=(),
+        seconds=None,
     ):
         super().__init__()
         if unknown := set(without) - set(PARTS):
             raise ValueError(f"without takes {', '.join(PARTS)}; got {', '.join(sorted(unknown))}")
         self.without, self.finest_only = frozenset(without), False  # True: logits hold O_1 alone, see inference.py
+        self.seconds = (seconds or (10 if num_classes > 1 else 5)) if as_released is True else None
         self.pyramid = VisualPyramid(backbone, channels, pretrained, stages)
         self.audio = nn.Linear(128, channels)
         has_avga, has_qsca = "avga" not in without, "qsca" not in without
@@ -81,9 +87,31 @@ class PCMANet(nn.Module):
         b, t = frames.shape[:2]
         if audio.shape != (b, t, 128):
             raise ValueError(f"audio must be {[b, t, 128]} to go with frames {list(frames.shape)}, got {list(audio.shape)}")
+        filled_up = self.seconds and (t != self.seconds or torch.jit.is_tracing())  # a trace is for clips of any length
+        compute = self._filled_up if filled_up else self._coarse_to_fine
+        return compute(frames, audio, valid)
+
+    def _filled_up(self, frames, audio, valid):
+        """`_coarse_to_fine` of clips that are brought to the published code's T."""
+        b, t = frames.shape[:2]
+        if t > self.seconds:
+            raise ValueError(f"this released network takes clips of at most {self.seconds} s, got {t} s; set seconds={t}")
+
+        def fill(x):
+            filled = x.new_zeros(b, self.seconds, *x.shape[2:])
+            filled[:, :t] = x
+            return filled
+
+        valid = frames.new_ones(b, t, dtype=torch.bool) if valid is None else valid
+        out = self._coarse_to_fine(fill(frames), fill(audio), fill(valid))
+        return PCMAOutput(*(tuple(x[:, :t] for x in part) for part in out))
+
+    def _coarse_to_fine(self, frames, audio, valid):
+        b, t = frames.shape[:2]
         maps = self.pyramid(frames.flatten(0, 1))
         if valid is not None:
             maps = [m * valid.reshape(-1, 1, 1, 1) for m in maps]
+            audio = audio * valid[..., None] if self.seconds else audio
         audio = self.audio(audio)
         sound = audio.flatten(0, 1)
         if "avga" in self.without:
@@ -114,81 +142,21 @@ class PCMANet(nn.Module):
         return self.cim(logits, None if "progression" in self.without else coarser)
 
     @classmethod
-    def from_released(cls, state_dict, backbone="resnet50", num_classes=1):
+    def from_released(cls, state_dict, backbone="resnet50", num_classes=1, seconds=None):
         """The published checkpoint as it computes, its two faults included (`as_released=True`).
 
         Args:
-            state_dict: the released parameters, by their released names (a `module.` in front is taken off).
-            backbone: "resnet50" or "pvt_v2_b5".
+            state_dict: the released parameters, by their released names, see `released.released_names`.
+            backbone: "resnet50" or "pvt_v2_b5". seconds: T of its training; None takes 10 with classes, else 5.
 
         Raises:
             ValueError: parameters missing, unexpected or of another shape; all are named.
         """
-        state = {k.removeprefix("module."): v for k, v in state_dict.items()}
+        state = released_names(state_dict)
         if "avga4.fc.1.weight" not in state:
             raise ValueError("not a released PCMANet checkpoint: avga4.fc.1.weight is missing")
         narrow, channels = state["avga4.fc.1.weight"].shape
-        model = cls(backbone, channels, channels // narrow, num_classes=num_classes, as_released=True)
+        groups = channels // narrow
+        model = cls(backbone, channels, groups, num_classes=num_classes, as_released=True, seconds=seconds)
         load_renamed(model, rename_released(state, model.pyramid.encoder))
         return model
-
-
-def load_renamed(model, renamed):
-    """Load parameters strictly, naming all that is wrong in one message."""
-    expected = model.state_dict()
-    wrong = [f"missing: {k}" for k in expected.keys() - renamed.keys()]
-    wrong += [f"unexpected: {k}" for k in renamed.keys() - expected.keys()]
-    for key in expected.keys() & renamed.keys():
-        if expected[key].shape != renamed[key].shape:
-            wrong.append(f"{key}: expected {list(expected[key].shape)}, found {list(renamed[key].shape)}")
-    if wrong:
-        raise ValueError("the checkpoint does not fit:\n  " + "\n  ".join(sorted(wrong)))
-    model.load_state_dict(renamed)
-
-
-_RENAME = [
-    (r"^resnet\.", "pyramid.encoder."),
-    (r"^conv(\d)\.", "pyramid.project.{}."),
-    (r"^aud_fc1?\.", "audio."),
-    (r"^avga(\d)\.seq1\.", "avga.{}.visual."),
-    (r"^avga(\d)\.seq2\.", "avga.{}.out."),
-    (r"^avga(\d)\.fc\.", "avga.{}.audio."),
-    (r"^qsca(\d)\.aud_fc\.", "qsca.{}.audio."),
-    (r"^qsca(\d)\.attn\.to_patch_embedding\.1\.", "qsca.{}.visual."),
-    (r"^qsca(\d)\.attn\.transformer\.layers\.0\.0\.norm\.", "qsca.{}.norm."),
-    (r"^qsca(\d)\.attn\.transformer\.layers\.0\.0\.fn\.v_to_q\.", "qsca.{}.visual_q."),
-    (r"^qsca(\d)\.attn\.transformer\.layers\.0\.0\.fn\.v_to_kv\.", "qsca.{}.visual_kv."),
-    (r"^qsca(\d)\.attn\.transformer\.layers\.0\.0\.fn\.a_to_qkv\.", "qsca.{}.audio_qkv."),
-    (r"^qsca(\d)\.attn\.transformer\.layers\.0\.0\.fn\.to_out\.0\.", "qsca.{}.out."),
-    (r"^gf4\.seq1\.", "fusion.3.guide."),
-    (r"^gf(\d)\.seq1\.", "fusion.{}.coarse."),
-    (r"^gf(\d)\.seq2\.", "fusion.{}.guide."),
-    (r"^gf(\d)\.seq3\.", "fusion.{}.out."),
-    (r"^output_conv(\d)\.([01])\.", "heads.{}.0.{other}."),
-    (r"^output_conv(\d)\.3\.", "heads.{}.1."),
-]
-
-
-def rename_released(state, encoder):
-    """Released names to ours; what no released forward pass uses is left out (facts: 22 M of the encoder, GF_4's seq2)."""
-    dead = re.compile(r"^resnet\.layer[34]_2\.|^gf4\.seq2\.|^(resnet|encoder_backbone)\.(fc|head)\.")
-    state = {re.sub(r"^(resnet\.layer[34])_1\.", r"\1.", k): v for k, v in state.items() if not dead.match(k)}
-    pvt = {k.removeprefix("encoder_backbone."): v for k, v in state.items() if k.startswith("encoder_backbone.")}
-    renamed = {}
-    for key, value in state.items():
-        for pattern, ours in _RENAME:
-            found = re.match(pattern, key)
-            if found:
-                stage = int(found[1]) - 1 if found.groups() else None
-                other = found[2] if len(found.groups()) > 1 else None
-                renamed[ours.format(stage, other=other) + key[found.end() :]] = value
-                break
-        else:
-            if not key.startswith("encoder_backbone."):
-                renamed[key] = value
-    if pvt:
-        from timm.models.pvt_v2 import checkpoint_filter_fn
-
-        for key, value in checkpoint_filter_fn(pvt, encoder).items():
-            renamed["pyramid.encoder." + key.replace("stages.", "stages_", 1)] = value
-    return renamed

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .fusion import resize
+from .layers import resize
 
 
 class QSCA(nn.Module):
@@ -21,7 +21,8 @@ class QSCA(nn.Module):
             "scrambled" or "detached" reproduces the first or the second fault alone.
         dense: True asks for every token and drops what was not selected, instead of gathering first: the same result
             for more operations, but of shapes that do not depend on the mask: they compile to one graph, and a GPU need
-            not tell how many were selected. None takes this path on a GPU alone.
+            not tell how many were selected. None takes this path on a GPU alone. A traced or exported model always
+            takes it, as the number of tokens that its example selected would stay in it.
 
     Shapes:
         visual: [B, T, C, H, W]; audio: [B, T, C].
@@ -70,6 +71,7 @@ class QSCA(nn.Module):
             audio = audio + self.out(self._merge(heard))
 
         dense = visual.device.type == "cuda" if self.dense is None else self.dense
+        dense = dense or torch.jit.is_tracing() or torch.compiler.is_exporting()
         selected, gathered = visual_norm, mask is not None and not dense
         if gathered:
             selected, index = gather_selected(visual_norm, mask.reshape(b, -1))

@@ -3,12 +3,11 @@
 Zhou et al., "Audio-visual segmentation", ECCV 2022 (reference [25] of the paper), as its authors' code computes it.
 """
 
-import re
-
 import torch.nn.functional as F
 from torch import nn
 
-from .pcmanet import STAGES, PCMAOutput, load_renamed, rename_released
+from .pcmanet import STAGES, PCMAOutput
+from .released import load_renamed, released_names, rename_avs
 from .visual import VisualPyramid
 
 RATES = (3, 6, 12, 18)
@@ -167,7 +166,7 @@ class AVSBaseline(nn.Module):
         """The published checkpoint.
 
         Args:
-            state_dict: the released parameters by their names (a `module.` in front is taken off): `resnet.*` or
+            state_dict: the released parameters by their names, see `released.released_names`: `resnet.*` or
                 `encoder_backbone.*`, and for i = 1..4 `convi.conv2d_list.0..3`, `tpavi_bi.align_channel, theta, phi, g,
                 W_z.0, W_z.1, norm_layer`, `pathi.resConfUnit1, 2.conv1, 2`, and `output_conv.0, 2, 4`. What no forward
                 pass uses may be there or not: the encoder's second copy of layers 3 and 4, `path4.resConfUnit1`.
@@ -176,23 +175,10 @@ class AVSBaseline(nn.Module):
         Raises:
             ValueError: parameters missing, unexpected or of another shape; all are named.
         """
-        state = {k.removeprefix("module."): v for k, v in state_dict.items() if "path4.resConfUnit1." not in k}
+        state = {k: v for k, v in released_names(state_dict).items() if "path4.resConfUnit1." not in k}
         if "tpavi_b4.theta.weight" not in state:
             raise ValueError("not a released AVS checkpoint: tpavi_b4.theta.weight is missing")
         inner, channels = state["tpavi_b4.theta.weight"].shape[:2]
         model = cls(backbone, channels, num_classes, associative, inner=inner)
-        renamed = {}
-        for key, value in rename_released(state, model.pyramid.encoder).items():
-            for theirs, ours in _RENAME.items():
-                key = key.replace(theirs, ours)
-            key = re.sub(r"^(tpavi|fusion)(\d)\.", lambda m: f"{m[1]}.{int(m[2]) - 1}.", key)
-            # A 1x1x1 convolution [out, in, 1, 1, 1] is a Linear [out, in].
-            renamed[key] = value.flatten(1) if value.ndim == 5 else value
-        load_renamed(model, renamed)
+        load_renamed(model, rename_avs(state, model.pyramid.encoder))
         return model
-
-
-_RENAME = {
-    ".conv2d_list.": ".", "tpavi_b": "tpavi", ".align_channel.": ".audio.", ".W_z.": ".out.", ".norm_layer.": ".norm.",
-    "path": "fusion", ".resConfUnit1.": ".skip.", ".resConfUnit2.": ".out.", "output_conv.": "head.",
-}  # fmt: skip

@@ -1,27 +1,21 @@
 """Visual features of four sizes: a timm encoder and a CBR to C channels each (paper III-A)."""
 
+import copy
 from pathlib import Path
 
 import timm
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-
-class CBR(nn.Sequential):
-    """Convolution (with bias, as released), batch norm, ReLU."""
-
-    def __init__(self, in_channels, out_channels, kernel_size=3, groups=1):
-        super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, groups=groups),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        )
+from .layers import CBR
 
 
 def build_encoder(backbone, pretrained=False, stages=None):
     """A timm encoder that returns its maps at strides 4, 8, 16 and 32.
 
     Args:
-        backbone: name of any timm model with `features_only` and these four strides.
+        backbone: name of any timm model with `features_only` and these four strides, also with a tag (resnet18.a1_in1k).
         pretrained: True loads ImageNet weights through timm (from its cache or the hub); a string is the path of a
             local weight file in timm's or torchvision's names.
         stages: channels of a ResNet's four stages, to make it narrower than published; only from scratch.
@@ -30,7 +24,7 @@ def build_encoder(backbone, pretrained=False, stages=None):
         ValueError: unknown name, strides that do not fit, stages together with pretrained, a file of other weights.
         OSError: weights that are not there or can't be fetched.
     """
-    if backbone not in timm.list_models():
+    if backbone not in {*timm.list_models(), *timm.list_pretrained()}:
         raise ValueError(f"backbone {backbone!r} is not a timm model; timm.list_models() names them")
     if stages and pretrained:
         raise ValueError(f"there are no ImageNet weights of {backbone} with stages of {list(stages)} channels")
@@ -59,20 +53,57 @@ def build_encoder(backbone, pretrained=False, stages=None):
         ) from error
 
 
+def fixed_size(encoder):
+    """The one picture size (H, W) that an encoder takes, or None for those that take any."""
+    size = encoder.pretrained_cfg["input_size"][-2:]
+    if not encoder.pretrained_cfg.get("fixed_input_size"):
+        return None
+    try:  # timm says so of some that do take others
+        copy.deepcopy(encoder).to("meta")(torch.empty(1, 3, 96, 96, device="meta"))
+    except Exception:  # each encoder has its own way to fail
+        return tuple(size)
+
+
 class VisualPyramid(nn.Module):
     """Frames to F_1 .. F_4 with C channels each, finest first.
+
+    An encoder whose weights expect another normalisation gets the frames brought to it.
 
     Shapes:
         frames: [N, 3, H, W], H and W divisible by 32, ImageNet-normalised.
         returns: four maps [N, C, H / 2^(i+1), W / 2^(i+1)], i = 1..4.
+
+    Raises:
+        ValueError: height or width that do not divide, or that the encoder does not take.
     """
 
     def __init__(self, backbone="resnet50", channels=256, pretrained=False, stages=None):
         super().__init__()
         self.encoder = build_encoder(backbone, pretrained, stages)
+        self.backbone, self.size = backbone, fixed_size(self.encoder)
+        self.channels_last = getattr(self.encoder, "output_fmt", None) == "NHWC"
         self.project = nn.ModuleList(CBR(c, channels) for c in self.encoder.feature_info.channels())
+        mean, std = self.encoder.pretrained_cfg["mean"], self.encoder.pretrained_cfg["std"]
+        scale = shift = None
+        if (*mean, *std) != (*IMAGENET_DEFAULT_MEAN, *IMAGENET_DEFAULT_STD):
+            scale = torch.tensor([ours / theirs for ours, theirs in zip(IMAGENET_DEFAULT_STD, std)]).view(3, 1, 1)
+            shift = torch.tensor([(m - n) / s for m, n, s in zip(IMAGENET_DEFAULT_MEAN, mean, std)]).view(3, 1, 1)
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("shift", shift, persistent=False)
 
     def forward(self, frames):
-        if frames.shape[-1] % 32 or frames.shape[-2] % 32:
-            raise ValueError(f"height and width must be divisible by 32, got {list(frames.shape[-2:])}")
-        return [project(f) for project, f in zip(self.project, self.encoder(frames))]
+        size = tuple(frames.shape[-2:])
+        if size[0] % 32 or size[1] % 32:
+            raise ValueError(f"height and width must be divisible by 32, got {list(size)}")
+        if self.size and size != self.size:
+            height, width = self.size
+            raise ValueError(
+                f"the encoder {self.backbone} takes pictures of {height} x {width} pixels alone, got {size[0]} x {size[1]}; "
+                f"set image_size={height}, or take another encoder"
+            )
+        if self.scale is not None:
+            frames = frames * self.scale + self.shift
+        maps = self.encoder(frames)
+        if self.channels_last:
+            maps = [m.permute(0, 3, 1, 2) for m in maps]
+        return [project(f) for project, f in zip(self.project, maps)]

@@ -59,6 +59,7 @@ class TrainConfig:
     # records
     evaluate_every: int = 1  # epochs between validations
     save_every: int = 100  # steps between resume states
+    preset_name: str | None = None  # the preset that it began as; changes nothing
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -108,7 +109,7 @@ class TrainConfig:
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := set(changes) - known:
             raise ValueError(f"TrainConfig has no {', '.join(sorted(unknown))}; its fields are {', '.join(sorted(known))}")
-        return cls(**{**PRESETS[name], **changes})
+        return cls(**{**PRESETS[name], "preset_name": name, **changes})
 
     def model_settings(self):
         """The arguments of `AudioVisualModel`."""

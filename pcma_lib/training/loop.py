@@ -21,6 +21,7 @@ from ..use.checkpoints import write_json
 from ..use.model import AudioVisualModel
 from .batch_norm import share_batch_norm
 from .config import TrainConfig
+from .origin import describe
 from .pretraining import pretrain_ear, pretrain_eye
 from .recipe import (
     EpochBatches,
@@ -79,6 +80,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     train = open_dataset(config, "train", training=True, remix=config.remix)
     val = open_dataset(config, "val")
     model = build_model(config, train.num_classes).to(accelerator.device)
+    model.inputs, model.origin = describe(config, train)
     if config.cache:
         for dataset in (train, val):
             for index in tqdm(range(len(dataset)), f"reading {dataset.split}", disable=not (progress and main), leave=False):
@@ -134,6 +136,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
             return
         for key, value in result.items():
             board.add_scalar(f"validation/{key}", value, step)
+        plain.origin |= {"seconds": round(seconds + time.perf_counter() - started, 1), "steps": step}
         _save(plain, run.folder / "last", result)
         if best is None or result["miou"] > best["miou"]:
             best = result
@@ -202,7 +205,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
 def _changed(before, now):
     """Names of the settings that differ; one that an older version did not have counts as its default."""
     before = TrainConfig(**{k: v for k, v in before.items() if k in now}).to_dict()
-    return sorted(k for k, v in now.items() if before[k] != v)
+    return sorted(k for k, v in now.items() if before[k] != v and k != "preset_name")
 
 
 def _backward(model, parts, config, accelerator):
@@ -235,7 +238,7 @@ def _weighed(parts, accelerator):
 
 def _save(model, stem, metrics):
     model.save(stem.with_suffix(".safetensors"), metrics)
-    write_json(stem.with_suffix(".json"), {"settings": model.settings, "metrics": metrics})
+    write_json(stem.with_suffix(".json"), {**model.said(), "metrics": metrics})
 
 
 def main(arguments=None):
@@ -252,7 +255,7 @@ def main(arguments=None):
     measuring.add_argument("--data", required=True)
     measuring.add_argument("--dataset", default="avss", choices=sorted(DATASETS))
     measuring.add_argument("--split", default="test")
-    measuring.add_argument("--image-size", type=int, default=224)
+    measuring.add_argument("--image-size", type=int, help="pixels; left out: the checkpoint's")
     measuring.add_argument("--unheard", action="store_true", help="composed data: with sounds alone that training lacks")
     measuring.add_argument("--output", metavar="FILE", help="also write them to this JSON file")
     given = parser.parse_args(arguments)
@@ -268,7 +271,7 @@ def main(arguments=None):
             model = AudioVisualModel.load(given.checkpoint).to(best_device())
             semantic = model.settings.get("num_classes", 1) > 1
             options = {"semantic": semantic, "unheard": given.unheard}
-            data = DATASETS[given.dataset](given.data, given.split, given.image_size, **options)
+            data = DATASETS[given.dataset](given.data, given.split, model.picture_size(given.image_size), **options)
             result = evaluate(model, data, controls="all")
             print(table(result))
             if given.output:

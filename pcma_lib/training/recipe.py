@@ -5,8 +5,8 @@ import math
 import torch
 
 from ..data.avsbench import DATASETS
-from ..network.audio import load_vggish
 from ..network.qsca import choose_path
+from ..use.checkpoints import load_vggish
 from ..use.model import AudioVisualModel
 from .config import resolve
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections import OrderedDict
+from functools import wraps
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ..network.fusion import GuidedFusion
 from ..network.pcmanet import PCMANet, PCMAOutput
 from ..network.qsca import choose_path
+from ..network.visual import VisualPyramid
 
 
 def fast(model, compile=False):
@@ -66,8 +68,9 @@ def _fold_batch_norms(model):
             hooks.append(module.register_forward_hook(remember))
     device = next(model.parameters()).device
     sound = (128,) if hasattr(model, "pyramid") else (1, 96, 64)
+    size = next((m.size for m in model.modules() if isinstance(m, VisualPyramid)), None) or (64, 64)
     with torch.no_grad():
-        model(torch.zeros(1, 1, 3, 64, 64, device=device), torch.zeros(1, 1, *sound, device=device))
+        model(torch.zeros(1, 1, 3, *size, device=device), torch.zeros(1, 1, *sound, device=device))
     for hook in hooks:
         hook.remove()
     for conv, norm in pairs:
@@ -89,6 +92,17 @@ def _dense(conv):
     return dense.requires_grad_(False)
 
 
+def _outside_autocast(forward):
+    """Computes in the weights' own precision: a user's autocast would give 16-bit products to 32-bit places."""
+
+    @wraps(forward)
+    def plain(self, features, *size):
+        with torch.autocast(features.device.type, enabled=False):
+            return forward(self, features.to(self.dtype), *size)
+
+    return plain
+
+
 class UpsampledCBR(nn.Module):
     """CBR(resize(x, size)) of a folded 3x3 `CBR`, its channels mixed before the map grows.
 
@@ -108,7 +122,7 @@ class UpsampledCBR(nn.Module):
         conv = cbr[0]
         self.register_buffer("weight", conv.weight.detach().permute(2, 1, 3, 0).flatten(2).contiguous())  # [dy, C, (dx, C')]
         self.register_buffer("bias", conv.bias.detach())
-        self._matrices = OrderedDict()
+        self.dtype, self._matrices = conv.weight.dtype, OrderedDict()
 
     def _grow(self, length, longer):
         """[3, longer, length]: for each tap, linear growth and then the tap's shift, zeros outside."""
@@ -119,6 +133,7 @@ class UpsampledCBR(nn.Module):
                 self._matrices.popitem(last=False)
         return self._matrices[length, longer]
 
+    @_outside_autocast
     def forward(self, features, size):
         n, c, h, w = features.shape
         height, width = size
@@ -158,7 +173,7 @@ class Winograd(nn.Module):
         tile, pixels, self._taps = (torch.tensor(matrix).to(conv.weight) for matrix in (tile, pixels, taps))
         self.register_buffer("tile", torch.kron(tile, tile))
         self.register_buffer("pixels", torch.kron(pixels, pixels))
-        self._weight = None
+        self.dtype, self._weight = conv.weight.dtype, None
 
     @classmethod
     def gains(cls, conv):
@@ -167,6 +182,7 @@ class Winograd(nn.Module):
         plain = same and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
         return plain and conv.in_channels >= cls.CHANNELS
 
+    @_outside_autocast
     def forward(self, features):
         n, c, h, w = features.shape
         if h * w < self.PIXELS:
@@ -209,7 +225,7 @@ class _HalfPrecision(nn.Module):
 
     def __init__(self, model):
         super().__init__()
-        self.model = model
+        self.model, self.inputs = model, getattr(model, "inputs", None)
 
     def forward(self, frames, sound, valid=None):
         with torch.autocast(frames.device.type, torch.bfloat16):

@@ -4,17 +4,16 @@ import inspect
 from pathlib import Path
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from torch import nn
 
 from ..network.audio import VGGish
 from ..network.pcmanet import PCMANet
 from ..network.tpavi import AVSBaseline
 from .checkpoints import load_tensors, read_settings, save_model
+from .inputs import ASSUMED, check_inputs
 
 NETWORKS = {"pcmanet": PCMANet, "avs": AVSBaseline}
-
-
 CARD = """---
 {{ card_data }}
 ---
@@ -33,10 +32,39 @@ model = AudioVisualModel.from_pretrained("FOLDER_OR_NAME")
 
 {% for key, value in settings.items() %}- {{ key }}: {{ value }}
 {% endfor %}
+## Inputs
+
+{% for key, value in inputs.items() %}- {{ key }}: {{ value }}
+{% endfor %}
+## Origin
+
+{% for key, value in origin.items() %}- {{ key }}: {{ "unknown" if value is none else value }}
+{% else %}Unknown.
+{% endfor %}
 ## Measured
 
 {{ measured }}
 """
+
+
+def network_name(kind):
+    """What a checkpoint calls a network's class: a key of NETWORKS for this project's own, else module.Class."""
+    own = (name for name, known in NETWORKS.items() if known is kind and kind.__module__.startswith("pcma_lib."))
+    return next(own, f"{kind.__module__}.{kind.__qualname__}")
+
+
+def find_network(name):
+    """The class that `network_name` or a key of NETWORKS stands for; a class stands for itself.
+
+    Raises:
+        ValueError: none that is known.
+    """
+    if isinstance(name, type):
+        return name
+    known = {network_name(kind): kind for kind in NETWORKS.values()} | NETWORKS
+    if str(name) not in known:
+        raise ValueError(f"network must be one of {', '.join(NETWORKS)}, or a class; got {name!r}")
+    return known[str(name)]
 
 
 class AudioVisualModel(
@@ -53,7 +81,11 @@ class AudioVisualModel(
         vggish_width, vggish_batch_norm: 1.0 and False fit the released VGGish; others are for training it from scratch.
         train_audio: False freezes VGGish (the paper); True trains it along.
         listen: False replaces the embedding by zeros: the same network, seeing only (the vision-only control).
-        network: "pcmanet" or "avs". options: the arguments of `PCMANet` or of `AVSBaseline`.
+        network: "pcmanet" or "avs", or a class that is called as they are. options: the arguments of that class.
+
+    Attributes:
+        settings: the arguments. inputs: what the model was shown in training, as in `inputs.ASSUMED`. origin: where it
+        comes from, see `training.origin.describe`; empty where nothing is known. All three are saved and loaded.
 
     Shapes:
         frames: [B, T, 3, H, W]; log_mel: [B, T, 1, 96, 64]; valid: [B, T] bool or None. Returns `PCMAOutput`.
@@ -66,14 +98,14 @@ class AudioVisualModel(
         self, vggish_width=1.0, vggish_batch_norm=False, train_audio=False, listen=True, network="pcmanet", **options
     ):
         super().__init__()
-        if network not in NETWORKS:
-            raise ValueError(f"network must be one of {', '.join(NETWORKS)}; got {network!r}")
+        kind = find_network(network)
         self.settings = {"vggish_width": vggish_width, "vggish_batch_norm": vggish_batch_norm, "train_audio": train_audio}
-        self.settings |= {"listen": listen, "network": network, **options}
+        self.settings |= {"listen": listen, "network": network_name(kind), **options}
         self.settings.pop("pretrained", None)
+        self.inputs, self.origin = dict(ASSUMED), {}
         self.train_audio, self.listen = train_audio, listen
         self.vggish = VGGish(vggish_width, vggish_batch_norm)
-        self.network = NETWORKS[network](**options)
+        self.network = kind(**options)
         if not train_audio:
             self.vggish.requires_grad_(False)
 
@@ -87,6 +119,23 @@ class AudioVisualModel(
     def forward(self, frames, log_mel, valid=None):
         return self.network(frames, self.embed(log_mel), valid)
 
+    def picture_size(self, given=None):
+        """Pixels a side of the pictures to show it: as in its training, or another size that is given, which is printed."""
+        size = self.inputs["image_size"]
+        if given in (None, size):
+            return size
+        print(f"Pictures of {given} px, as asked for; the checkpoint says {size} px.")
+        return given
+
+    def said(self):
+        """What is saved beside the parameters. Inputs that nobody has set are left out, as they are not known."""
+        settings = {**self.settings, "network": network_name(type(self.network))}
+        known = self.origin or self.inputs != ASSUMED
+        return {"settings": settings, "inputs": {**ASSUMED, **self.inputs} if known else None, "origin": self.origin or None}
+
+    def save(self, path, metrics=None, half=False):
+        save_model(path, self, metrics=metrics, half=half, **self.said())
+
     def save_pretrained(self, folder, metrics=None, **options):
         """A folder to share: model.safetensors, config.json and a model card with what was measured.
 
@@ -97,11 +146,29 @@ class AudioVisualModel(
         """
         from ..measure.evaluation import table
 
-        card = {"settings": self.settings, "measured": table(metrics) if metrics else "Nothing was measured."}
-        return super().save_pretrained(folder, config=self.settings, model_card_kwargs=card, **options)
+        said = self.said()
+        config = said["settings"] | {k: said[k] for k in ("inputs", "origin") if said[k]}
+        card = {"settings": said["settings"], "inputs": self.inputs, "origin": self.origin}
+        card["measured"] = table(metrics) if metrics else "Nothing was measured."
+        given = {k: v for k, v in options.items() if v is not None}
+        return super().save_pretrained(folder, **{"config": config, "model_card_kwargs": card, **given})
 
-    def save(self, path, metrics=None, half=False):
-        save_model(path, self, self.settings, metrics, half)
+    def _save_pretrained(self, folder):
+        self.save(folder / "model.safetensors")
+
+    @classmethod
+    def _from_pretrained(
+        cls, *, model_id, map_location="cpu", strict=True, network="pcmanet", inputs=None, origin=None, token=None,
+        revision=None, cache_dir=None, force_download=False, local_files_only=False, **settings,
+    ):  # fmt: skip
+        path = Path(model_id, "model.safetensors")
+        if not Path(model_id).is_dir():
+            where = {"revision": revision, "cache_dir": cache_dir, "token": token}
+            where |= {"force_download": force_download, "local_files_only": local_files_only}
+            path = hf_hub_download(model_id, path.name, **where)
+        kind = network if isinstance(network, type) else None
+        settings["network"] = read_settings(path)[0].get("network") if kind else network
+        return cls._built(path, settings, inputs, origin, kind).to(map_location)
 
     @classmethod
     def demo(cls):
@@ -109,18 +176,37 @@ class AudioVisualModel(
         return cls.load(Path(__file__).parents[1] / "demo_model.safetensors")
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path, network=None):
         """A model that `save` wrote, in evaluation mode.
 
+        Args:
+            network: the class of its network, where that is not one of NETWORKS.
+
         Raises:
-            FileNotFoundError: no such file. ValueError: not such a file, or its parameters do not fit its settings.
+            FileNotFoundError: no such file. ValueError: not such a file, a network of another class, parameters that do not
+            fit its settings or are not finite, or inputs that are normalised otherwise.
         """
-        settings, _ = read_settings(path)
-        name = str(settings.get("network", "pcmanet"))
-        known = {*inspect.signature(cls).parameters, *inspect.signature(NETWORKS.get(name, PCMANet)).parameters}
-        if unknown := set(settings) - known | set(settings) & {"pretrained", "options"}:
+        settings, _, inputs, origin = read_settings(path)
+        return cls._built(path, settings, inputs, origin, network)
+
+    @classmethod
+    def _built(cls, path, settings, inputs, origin, network):
+        recorded = settings.get("network", "pcmanet")
+        try:
+            kind = find_network(network or recorded)
+        except ValueError:
+            kind = None
+        if kind is None or network_name(kind) != recorded:
+            module, _, name = str(recorded).rpartition(".")
+            cure = f"import {name} from {module} and pass network={name}" if module else f"expected {' or '.join(NETWORKS)}"
+            other = f", but this would load it as {network_name(kind)}" if kind else ""
+            raise ValueError(f"{path} holds the network {recorded}{other}; {cure}")
+        takes = inspect.signature(kind).parameters
+        known = {*inspect.signature(cls).parameters, *takes}
+        unknown = set() if any(p.kind is p.VAR_KEYWORD for p in takes.values()) else set(settings) - known
+        if unknown := unknown | set(settings) & {"pretrained", "options"}:
             raise ValueError(f"{path} has settings this version does not know: {sorted(unknown)}")
-        state = load_tensors(path)
+        state, settings = load_tensors(path), {**settings, "network": kind}
         try:
             with torch.device("meta"):  # shapes alone, before memory is taken for what a damaged file asks for
                 cls(**settings).load_state_dict(state, assign=True)
@@ -128,4 +214,5 @@ class AudioVisualModel(
             model.load_state_dict(state)
         except Exception as error:
             raise ValueError(f"{Path(path)} does not fit its own settings: {error}") from None
+        model.inputs, model.origin = check_inputs(path, inputs), origin or {}
         return model.eval()

@@ -14,6 +14,7 @@ import numpy as np
 from ..data.files import read_json, read_rows
 from ..measure.evaluation import evaluate
 from ..training.config import TrainConfig
+from ..training.origin import describe
 from ..training.recipe import best_device, open_dataset
 from .checkpoints import write_json
 from .model import AudioVisualModel
@@ -45,10 +46,14 @@ def publish(run, target, facts_only=False):
         raise ValueError(f"{run / 'config.json'} does not hold the settings of a run ({error})") from None
     validations, log = (_rows(run / name) for name in ("validation.csv", "log.csv"))
     model = AudioVisualModel.load(run / "best.safetensors")
+    test = open_dataset(config, "test")
+    if not model.origin:  # a run of an older version
+        model.inputs, origin = describe(config, test)
+        model.origin = origin | dict.fromkeys(("version", "commit", "seconds", "steps"))
     if not facts_only:
         model.save(weights, half=True)
         model = AudioVisualModel.load(weights)
-    measured = evaluate(model.to(best_device()), open_dataset(config, "test"), controls="all")
+    measured = evaluate(model.to(best_device()), test, controls="all")
     facts = {
         "config": config.to_dict(),
         "test": measured,
