@@ -3,13 +3,14 @@ import subprocess
 import warnings
 from pathlib import Path
 
+import huggingface_hub.hub_mixin
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-import pcma_lib
+import pcma_lib.use.model
 from pcma_lib import AVSS, MS3, AudioVisualModel, PCMANet
 from pcma_lib.data.clip import MEAN, STD, Raw
 from pcma_lib.measure.evaluation import evaluate, table
@@ -139,6 +140,16 @@ def test_what_the_hub_passes_on_when_it_uploads_is_taken(tmp_path):
     assert "## Origin\n\nUnknown." in (tmp_path / "README.md").read_text()
     with pytest.warns(UserWarning, match="does not say"):
         assert AudioVisualModel.from_pretrained(tmp_path).origin == {}
+
+
+def test_a_model_of_the_hub_is_the_one_that_was_shared(tmp_path, monkeypatch):
+    model = AudioVisualModel(**TINY)
+    model.origin = {"preset": "stamps"}
+    model.save_pretrained(tmp_path)
+    for module in (pcma_lib.model, huggingface_hub.hub_mixin):
+        monkeypatch.setattr(module, "hf_hub_download", lambda repo_id, filename, **_: str(tmp_path / filename))
+    again = AudioVisualModel.from_pretrained("someone/stamps")
+    assert torch.equal(again.network.audio.weight, model.network.audio.weight) and again.origin == model.origin
 
 
 def test_a_shared_folder_that_lacks_parameters_is_refused(tmp_path):

@@ -180,6 +180,13 @@ def test_any_number_of_seconds_and_classes_and_any_size_divisible_by_32(seconds,
     assert out.masks == ()
 
 
+def test_an_encoder_that_puts_channels_last_is_taken():
+    assert small(backbone="mambaout_femto")(torch.randn(1, 2, 3, 64, 64), torch.randn(1, 2, 128)).logits[0].shape[3:] == (
+        64,
+        64,
+    )
+
+
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="divisible by 32"):
         small()(torch.randn(1, 1, 3, 100, 64), torch.randn(1, 1, 128))
@@ -268,7 +275,8 @@ def published_forward(state, frames, audio):
 def test_the_published_forward_pass_is_reproduced():
     state = released("resnet50")
     frames, audio = torch.randn(2, 3, 3, 64, 96), torch.randn(2, 3, 128)
-    model = AVSBaseline.from_released({f"module.{k}": v for k, v in state.items()}).eval()
+    wrapped = {**{f"_orig_mod.module.{k}": v for k, v in state.items()}, "module.conv1.total_ops": torch.zeros(1)}
+    model = AVSBaseline.from_released(wrapped).eval()
     assert torch.equal(model.tpavi[3].theta.weight, state["tpavi_b4.theta.weight"][..., 0, 0, 0])
     assert torch.equal(model.fusion[0].skip.conv1.weight, state["path1.resConfUnit1.conv1.weight"])
     with torch.no_grad():
