@@ -55,7 +55,7 @@ def test_a_padded_clip_gets_the_logits_it_gets_alone(seconds):
         for a, b, c in zip(part, whole, short):
             assert_close(a[:1], b, atol=1e-4, rtol=1e-3)
             assert_close(a[1:, :seconds], c, atol=1e-4, rtol=1e-3)
-    assert (model(frames, audio).logits[0] - padded.logits[0])[1, :seconds].abs().max() > 1e-2
+    assert (model(frames, audio).logits[0] - padded.logits[0])[1, :seconds].abs().max() > 5e-4
 
 
 @pytest.mark.parametrize("seconds", [3, 5])
