@@ -1,34 +1,48 @@
 # One environment (.venv), one set of data (data/), one place for runs (results/).
+# What follows in TRAIN goes to notebook 08, in DATA to the script that makes the clips:
+#     make train TRAIN="-p epochs 40 -p output results/longer"        make train DATA="--clips 30,6,6" TRAIN="-p epochs 1"
 PYTHON ?= python3
 BIN := .venv/bin
 # Ten of the 48 classes that make_stamps.py knows: enough clips of each for a quarter of an hour of training.
 STAMPS := cow,duck,rooster,frog,lion,elephant,drum_kit,cymbal,violin,bassoon
+LOG := --log-output --no-progress-bar
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 export PYTHONHASHSEED := 0
+# Of a JupyterLab whose notebook or terminal calls make: what is started here does not run in it, and prints lines.
+unexport JPY_SESSION_NAME
+APT := Debian, Ubuntu: sudo apt-get install
 
 .PHONY: env data train stamps test notebooks lab clean
 
 env: .venv/.complete
 
 .venv/.complete: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or 3.12 is needed, found " + sys.version.split()[0] if not (3, 11) <= sys.version_info < (3, 13) else 0)'
+	@command -v git > /dev/null || echo "Git is missing ($(APT) git; macOS: xcode-select --install). The lessons run without it."
+	@command -v $(PYTHON) > /dev/null || { echo "$(PYTHON) is missing. $(APT) python3 python3-venv; macOS: brew install python@3.12."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "Python 3.11 or 3.12 is needed, and" \
+		"$(PYTHON) is $$($(PYTHON) --version). Name another one: make env PYTHON=python3.12 ($(APT) python3.12 python3.12-venv; macOS: brew install python@3.12)."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo "$(PYTHON) can't make environments. $(APT) python3-venv."; exit 1; }
+	@echo "Installing PyTorch, JupyterLab and the rest into .venv: about 5.6 GB, some minutes on a fast network. pip shows how far it is."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[notebooks,test]'
-	touch $@
+	$(BIN)/python -m pip install --upgrade pip
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[notebooks,test]'
+	@touch $@
+	@echo "The environment is ready."
 
 data: env
-	$(BIN)/python data_scripts/make_demo.py --out data/demo
+	$(BIN)/python data_scripts/make_demo.py --out data/demo $(DATA)
 
+# A run that was interrupted goes on; one that is finished is kept and shown.
 train: data
-	mkdir -p results/demo
-	$(BIN)/papermill notebooks/08_training.ipynb results/demo/08_training.ipynb -p preset demo -p output results/demo --log-output
+	@mkdir -p results/demo
+	$(BIN)/papermill notebooks/08_training.ipynb results/demo/08_training.ipynb -p preset demo -p resume True $(LOG) $(TRAIN)
 
 stamps: env
-	$(BIN)/python data_scripts/make_stamps.py --out data/stamps --size 112 --classes $(STAMPS)
-	mkdir -p results/stamps
-	$(BIN)/papermill notebooks/08_training.ipynb results/stamps/08_training.ipynb -p preset stamps -p output results/stamps --log-output
+	$(BIN)/python data_scripts/make_stamps.py --out data/stamps --size 112 --classes $(STAMPS) $(DATA)
+	@mkdir -p results/stamps
+	$(BIN)/papermill notebooks/08_training.ipynb results/stamps/08_training.ipynb -p preset stamps -p resume True $(LOG) $(TRAIN)
 
+# In a temporary folder, see conftest.py: your data/ and results/ stay as they are.
 test: env
 	$(BIN)/python -m pytest tests
 	$(BIN)/python -m pytest --nbval -p no:cacheprovider notebooks
@@ -43,5 +57,6 @@ notebooks: env
 lab: env
 	$(BIN)/jupyter lab notebooks
 
+# Not what can't be had again in minutes: data/, weights/ and results/ are yours to delete.
 clean:
-	rm -rf .venv data results .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache *.egg-info

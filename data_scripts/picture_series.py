@@ -30,7 +30,7 @@ def fullest(pictures):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("target")
     given = parser.parse_args()
     paths = sorted(FOLDER.glob("*.ipynb"))

@@ -170,7 +170,7 @@ def loading(data, dataset="avss", image_size=224, batch=4, workers=4, clips=200)
 
 def main(arguments=None):
     """`python -m pcma_lib.benchmark inference|training|loading ...` prints Markdown."""
-    parser = argparse.ArgumentParser(prog="python -m pcma_lib.benchmark", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m pcma_lib.benchmark", description=__doc__ and __doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for name, batches in (("inference", [1, 8]), ("training", [4, 16])):
         measuring = commands.add_parser(name)

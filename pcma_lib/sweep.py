@@ -123,7 +123,7 @@ def _read_row(folder):
 
 def main(arguments=None):
     """`python -m pcma_lib.sweep NAME`; the exit code is 1 if a row failed."""
-    parser = argparse.ArgumentParser(prog="python -m pcma_lib.sweep", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m pcma_lib.sweep", description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("sweep", choices=sorted(SWEEPS))
     parser.add_argument("--output", help="folder of the runs; left out: results/SWEEP_PRESET")
     parser.add_argument("--preset", default="demo")

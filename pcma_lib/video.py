@@ -241,7 +241,7 @@ def _write(source, part, masks, threshold, side_by_side, progress):
 
 def main(arguments=None):
     """`python -m pcma_lib.video in.mp4 out.mp4 ...`: prints the summary as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m pcma_lib.video", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m pcma_lib.video", description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("source")
     parser.add_argument("target")
     parser.add_argument("--checkpoint", help="a saved model; left out: the demo model")

@@ -19,7 +19,7 @@ class AVSBench(Dataset):
     Args:
         root: folder of the layout. split: "train", "val" or "test".
         image_size: side in pixels to which frames and masks are brought.
-        training: True augments, and sounds are replaced by the shares below.
+        training: True draws anew every epoch what `augment`, `negative_audio` and `remix` leave to chance.
         semantic: masks hold classes (AVSS only) instead of 0/1.
         cache: keep all decoded clips in memory, not the last one alone.
         seed: of the augmentation and of the controls; `set_epoch` varies the former.
@@ -164,7 +164,7 @@ class AVSBench(Dataset):
         return replace(clip, log_mel=log_mel_of(wave, len(clip.frames)), masks=self._resized(torch.from_numpy(masks)))
 
     def picture(self, frames, masks, rng):
-        """Frames uint8 [T, H, W, 3] and masks [T, H, W] at image_size; in training cropped, flipped, coloured alike."""
+        """Frames uint8 [T, H, W, 3] and masks [T, H, W] at image_size; augmented alike."""
         frames = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
         masks = torch.from_numpy(masks)
         if self.training and self.augment:

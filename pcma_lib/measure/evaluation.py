@@ -29,7 +29,7 @@ def _collate_each(clips):
     return [collate(heard) for heard in zip(*clips)]
 
 
-def _predictions(model, dataset, controls, batch_size, device, rank, world, workers):
+def _predictions(model, dataset, controls, batch_size, device, rank, world, workers, tell):
     """(None or a control, logits of O_1, batch) over this process's share of the clips, each clip in one process alone."""
     share = Subset(_Heard(dataset, controls), range(rank, len(dataset), world))
     model.eval()
@@ -39,6 +39,7 @@ def _predictions(model, dataset, controls, batch_size, device, rank, world, work
             batch = replace(batch, frames=frames).to(device)
             with torch.no_grad():
                 yield name, model(batch.frames, batch.log_mel, batch.valid).logits[0], batch
+            tell(len(batch.name))
 
 
 def _sounding(batch):
@@ -63,13 +64,14 @@ def binary_measures():
     }
 
 
-def evaluate(model, dataset, batch_size=8, controls=(), rank=0, world=1, workers=0):
+def evaluate(model, dataset, batch_size=8, controls=(), rank=0, world=1, workers=0, progress=None):
     """Measure a model on a data set.
 
     Args:
         model: an `AudioVisualModel`. dataset: not in training mode.
         controls: names from `controls.CONTROLS`, or "all" for those that this data can answer (of classes none).
         rank, world: this process and how many share the work; the metrics are then summed over all.
+        progress: called after each batch with how many clips this process has done, under all sounds, and of how many.
 
     Returns:
         dict of floats:
@@ -83,17 +85,26 @@ def evaluate(model, dataset, batch_size=8, controls=(), rank=0, world=1, workers
         ValueError: controls by name on semantic data.
     """
     device = next(model.parameters()).device
-    run = (batch_size, device, rank, world, workers)
-    if dataset.num_classes > 1:
-        if controls and controls != "all":
-            raise ValueError("controls measure the mask of what sounds; this data is semantic")
+    semantic = dataset.num_classes > 1
+    if semantic and controls and controls != "all":
+        raise ValueError("controls measure the mask of what sounds; this data is semantic")
+    names = () if semantic else available_controls(dataset) if controls == "all" else controls
+    done, total = 0, len(range(rank, len(dataset), world)) * (1 + len(names))
+
+    def tell(clips):
+        nonlocal done
+        done += clips
+        if progress:
+            progress(done, total)
+
+    run = (batch_size, device, rank, world, workers, tell)
+    if semantic:
         metric = SemanticIoU(dataset.num_classes).to(device)
         for _, logits, batch in _predictions(model, dataset, (), *run):
             metric.update(logits, batch.masks, batch.labelled)
         result = {"miou": metric.compute().item(), "miou_without_background": metric.without_background().item()}
         return {"clips": len(dataset), **result}
 
-    names = available_controls(dataset) if controls == "all" else controls
     metrics = {None: binary_measures(), **{name: {"marked": MarkedShare()} for name in names}}
     metrics = {name: {k: m.to(device) for k, m in measures.items()} for name, measures in metrics.items()}
     sounding = {name: MeanIoU().to(device) for name in metrics}

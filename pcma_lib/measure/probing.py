@@ -142,7 +142,7 @@ def _parts(model, frames, log_mel):
 
 def main(arguments=None):
     """`python -m pcma_lib.probing NAME=CHECKPOINT ...`: a column a model, fitted on the split val, scored on test."""
-    parser = argparse.ArgumentParser(prog="python -m pcma_lib.probing", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m pcma_lib.probing", description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", metavar="NAME=CHECKPOINT")
     parser.add_argument("--data", default="data/demo")
     parser.add_argument("--image-size", type=int, help="pixels; left out: each checkpoint's")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import subprocess
 import sys
 import typing
@@ -23,6 +24,7 @@ class TrainConfig:
     negative_audio: float = 0.0  # share of training clips given muted, noise or swapped sound and an empty mask
     negative_after: float = 0.0  # share of the training without them before they begin
     remix: float = 0.0  # share of composed training clips whose sounding objects are drawn anew
+    augment: bool = True  # training clips are cropped, flipped, coloured and made louder or quieter at random
     # network
     network: str = "pcmanet"  # "pcmanet", or "avs", the baseline
     backbone: str = "resnet50"  # a timm encoder
@@ -55,7 +57,7 @@ class TrainConfig:
     stage_weights: tuple = (1.0, 1.0, 1.0, 1.0)  # lambda_1 .. lambda_4
     mixed_precision: str = "auto"  # "auto": bf16 where the device computes it; "no", "bf16"
     compile: bool = False  # torch.compile; worth its minutes at the start on a GPU
-    seed: int = 0
+    seed: int = 0  # below 2**32
     # records
     evaluate_every: int = 1  # epochs between validations
     save_every: int = 100  # steps between resume states
@@ -64,9 +66,11 @@ class TrainConfig:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, list):
-                value = tuple(value)
-                setattr(self, field.name, value)
+            if isinstance(value, (list, tuple)):
+                value = tuple(_number(item) for item in value) if field.name == "stage_weights" else tuple(value)
+            elif float in (field.type, *typing.get_args(field.type)):
+                value = _number(value)
+            setattr(self, field.name, value)
             if not any(_is(value, kind) for kind in typing.get_args(field.type) or (field.type,)):
                 raise ValueError(f"{field.name} must be {_name(field.type)}, got {value!r}")
         for name, length, kind in (("stage_weights", 4, float), ("stages", 4, int), ("without", None, str)):
@@ -89,6 +93,8 @@ class TrainConfig:
         for name in ("workers", "pretrain", "warmup_steps", "weight_decay", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.seed >= 2**32:
+            raise ValueError(f"seed must be below 2**32 ({2**32}), which is where NumPy's seeds end; got {self.seed}")
         for name in ("negative_audio", "negative_after", "remix"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1, got {getattr(self, name)}")
@@ -123,6 +129,14 @@ class TrainConfig:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
 
 
+def _number(value):
+    """A number that came as text: YAML reads 1e-3 as one, because it has no point."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
 def _is(value, kind):
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
@@ -140,18 +154,24 @@ def project_root():
 
 
 def resolve(path):
-    """A path relative to the project's root, or an absolute one."""
-    return Path(path) if Path(path).is_absolute() else project_root() / path
+    """A path relative to the project's root, or an absolute one. `data/` and `results/` lie in `work_folder()`."""
+    return (work_folder() if Path(path).parts[:1] in (("data",), ("results",)) else project_root()) / path
+
+
+def work_folder():
+    """Where `data/` and `results/` lie: the folder that the variable PCMA_HOME names (the tests give a temporary one), else
+    the project's root."""
+    return Path(os.environ.get("PCMA_HOME") or project_root())
 
 
 def run_script(name, *arguments):
-    """Run one of `data_scripts/` in the project's root, with this Python.
+    """Run one of `data_scripts/` in `work_folder()`, with this Python.
 
     Raises:
         RuntimeError: the script failed; with what it said.
     """
     command = [sys.executable, project_root() / "data_scripts" / name, *map(str, arguments)]
-    done = subprocess.run(command, cwd=project_root(), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=work_folder(), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"data_scripts/{name} failed:\n{done.stderr.strip()}")
 
@@ -164,6 +184,7 @@ _SMALL = dict(
     batch_size=8, save_every=100, remix=0.5, pretrain=300,
 )  # fmt: skip
 _PAPER = dict(
+    augment=False,  # the paper does not mention any
     image_size=224, channels=256, groups=8, threshold=0.99, pretrained=True, vggish_weights="weights/vggish.safetensors",
     optimizer="adam", learning_rate=1e-4, schedule="constant", batch_size=4, save_every=500,
 )  # fmt: skip

@@ -5,13 +5,16 @@ import json
 import math
 import sys
 import time
+import warnings
+import zlib
+from dataclasses import replace
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
-from tqdm.auto import tqdm
 
 from ..data.avsbench import DATASETS
 from ..data.clip import collate
@@ -23,6 +26,7 @@ from .batch_norm import share_batch_norm
 from .config import TrainConfig
 from .origin import describe
 from .pretraining import pretrain_ear, pretrain_eye
+from .progress import Progress
 from .recipe import (
     EpochBatches,
     best_device,
@@ -33,7 +37,7 @@ from .recipe import (
     prepare_for_speed,
     share_of_rate,
 )
-from .run_files import Run
+from .run_files import TOLD, Run, differences
 
 KEPT = ("kept_3", "kept_2", "kept_1")  # M_3, M_2, M_1
 LOG_COLUMNS = ("step", "epoch", "loss", *KEPT, "learning_rate", "gradient_norm", "clips_per_second")
@@ -48,56 +52,61 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     Args:
         config: a `TrainConfig`. output: folder for log.csv, validation.csv, tensorboard/, best.safetensors,
             last.safetensors, their .json, config.json, result.json and resume.pt.
-        resume: True goes on from resume.pt where there is one, with the same result as a run never interrupted.
-        progress: show a bar. after_step: called with the step's row of log.csv.
+        resume: True goes on from resume.pt where there is one, with the same result as a run never interrupted. Settings
+            that do not change the result may differ (`runs.FREE`), and with a warning some that do (`runs.TOLD`).
+        progress: show a bar, or lines where no bar can be seen. after_step: called with the step's row of log.csv.
 
     Returns:
         dict, also in result.json: "best" and "last" (validation measures), "best_checkpoint", "seconds", "steps".
 
     Raises:
-        FileExistsError: output holds a run and resume is False. ValueError: resume with another configuration.
+        FileExistsError: output holds a run and resume is False, or there is no state to go on from.
+        ValueError: resume with another configuration or other data.
         FloatingPointError: a loss or gradient that is not finite; names the step, its clips and the last good state.
     """
+    cpu = best_device().type == "cpu"  # else several processes without a GPU would not know of each other
+    here = PartialState(cpu=cpu)
+    main, rank, world = here.is_main_process, here.process_index, here.num_processes
+    progress = progress and main
+    run = Run(output, main)
+    state = run.load() if resume else None
+    run.refuse_what_would_be_lost(resume, state)
+    config = _resolved(config, state, run)
+    AcceleratorState._reset_state()  # an earlier fit of this process may have had another precision
     accelerator = Accelerator(
-        cpu=best_device().type == "cpu",  # else several processes without a GPU would not know of each other
-        mixed_precision=best_precision() if config.mixed_precision == "auto" else config.mixed_precision,
+        cpu=cpu,
+        mixed_precision=config.mixed_precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     gpu = accelerator.device.type == "cuda"
-    main, rank, world = accelerator.is_main_process, accelerator.process_index, accelerator.num_processes
-    run = Run(output, main)
-    state = run.load() if resume else None
-    if not resume and run.resume_path.is_file():
-        raise FileExistsError(f"{run.folder} already holds a run; give resume=True or another folder")
-    with run.reading():
-        changed = state and _changed(state["config"], config.to_dict())
-    if changed:
-        raise ValueError(f"{run.folder} was started with other settings ({', '.join(changed)}); use another folder")
     steps_done = accelerator.gather(torch.tensor([state["step"] if state else 0], device=accelerator.device)).tolist()
     if len(set(steps_done)) > 1:
         raise ValueError(f"the processes see different states of {run.folder}; all nodes must see the same folder")
     set_seed(config.seed)
-    train = open_dataset(config, "train", training=True, remix=config.remix)
+    train = open_dataset(config, "train", training=True, remix=config.remix, augment=config.augment)
     val = open_dataset(config, "val")
+    clips = zlib.crc32("\n".join(d.name(i) for d in (train, val) for i in range(len(d))).encode())
+    if state and state.get("clips", clips) != clips:
+        raise ValueError(f"{run.folder} was started with other clips than {train.root} holds; use those, or another folder")
     model = build_model(config, train.num_classes).to(accelerator.device)
     model.inputs, model.origin = describe(config, train)
     if config.cache:
         for dataset in (train, val):
-            for index in tqdm(range(len(dataset)), f"reading {dataset.split}", disable=not (progress and main), leave=False):
-                dataset.raw(index)
+            with Progress(f"reading {dataset.split}", "clip", progress) as shown:
+                for index in range(len(dataset)):
+                    dataset.raw(index)
+                    shown.at(index + 1, len(dataset))
     if config.pretrain and not state:
-        options = {"seed": config.seed, "progress": progress and main, "autocast": accelerator.autocast}
+        options = {"seed": config.seed, "progress": progress, "autocast": accelerator.autocast}
         pretrain_eye(model.network.pyramid, train, config.pretrain, **options)
         pretrain_ear(model.vggish, train, config.pretrain, **options)
     optimizer = make_optimizer(config, [p for p in model.parameters() if p.requires_grad])
     steps_per_epoch = max(1, len(train) // config.batch_size)
     total = min(config.epochs * steps_per_epoch, config.max_steps or sys.maxsize)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: share_of_rate(config, s, total))
     step, best, seconds = 0, None, 0.0
     if state:
         with run.reading():
             model.load_state_dict(state["model"])
-            scheduler.load_state_dict(state["scheduler"])
             torch.set_rng_state(state["rng"])
         step, best, seconds = state["step"], state["best"], state["seconds"]
     if world > 1:
@@ -109,6 +118,8 @@ def fit(config, output, resume=False, progress=True, after_step=None):
             optimizer.load_state_dict(state["optimizer"])
     plain = accelerator.unwrap_model(model)
     if main:
+        if step < total:  # until the run has come to its end, again where it goes on beyond an earlier one
+            (run.folder / "result.json").unlink(missing_ok=True)
         write_json(run.folder / "config.json", config.to_dict())
     board = SummaryWriter(run.folder / "tensorboard", purge_step=step) if main else None
 
@@ -121,14 +132,16 @@ def fit(config, output, resume=False, progress=True, after_step=None):
                 "seconds": seconds + time.perf_counter() - started,
                 "model": plain.state_dict(),
                 "optimizer": optimizer.state_dict(),
-                "scheduler": scheduler.state_dict(),
                 "rng": torch.get_rng_state(),
+                "clips": clips,
             }
         )
 
     def validate():
         nonlocal best
-        result = evaluate(plain, val, config.batch_size, rank=rank, world=world, workers=config.workers)
+        with Progress("validation", "clip", progress) as shown:
+            share = {"rank": rank, "world": world, "workers": config.workers}
+            result = evaluate(plain, val, config.batch_size, **share, progress=lambda *n: shown.at(*n, best_so_far))
         result = {"step": step, "epoch": step / steps_per_epoch, **result}
         run.validations.append(result)
         if not main:
@@ -142,8 +155,12 @@ def fit(config, output, resume=False, progress=True, after_step=None):
             best = result
             _save(plain, run.folder / "best", result)
 
+    def best_so_far():
+        return f"best validation mIoU so far {best['miou']:.3f}" if best else "validation mIoU not known yet"
+
     started = time.perf_counter()
-    bar = tqdm(total=total, initial=step, desc="training", disable=not (progress and main), mininterval=1.0)
+    shown = Progress("training", show=progress)
+    shown.at(step, total, best_so_far)
     while step < total:
         epoch = step // steps_per_epoch
         train.set_epoch(epoch)
@@ -165,9 +182,10 @@ def fit(config, output, resume=False, progress=True, after_step=None):
                 clips = ", ".join(name for part in parts for name in part.name)
                 good = run.resume_path if run.resume_path.is_file() else "none"
                 raise FloatingPointError(f"{what} at step {step + 1}, clips {clips}; the last good state is {good}")
-            rate = scheduler.get_last_lr()[0]
+            rate = config.learning_rate * share_of_rate(config, step, total)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
             optimizer.step()
-            scheduler.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
             speed = config.batch_size / (time.perf_counter() - lap)
@@ -176,8 +194,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
             if main:
                 for key in ("loss", *KEPT, "learning_rate", "gradient_norm"):
                     board.add_scalar(f"training/{key}", row[key], step)
-            bar.update(1)
-            bar.set_postfix(loss=f"{row['loss']:.2f}", kept=f"{row['kept_1']:.0%}", refresh=False)
+            shown.at(step, total, lambda row=row: f"loss {row['loss']:.3f}, {best_so_far()}")
             finished = step == total or step % steps_per_epoch == 0
             if finished and (step == total or (step // steps_per_epoch) % config.evaluate_every == 0):
                 validate()
@@ -189,7 +206,7 @@ def fit(config, output, resume=False, progress=True, after_step=None):
             if step == total:
                 break
             lap = time.perf_counter()
-    bar.close()
+    shown.close()
     seconds += time.perf_counter() - started
     if main:
         run.write_logs()
@@ -202,10 +219,30 @@ def fit(config, output, resume=False, progress=True, after_step=None):
     return result
 
 
-def _changed(before, now):
-    """Names of the settings that differ; one that an older version did not have counts as its default."""
-    before = TrainConfig(**{k: v for k, v in before.items() if k in now}).to_dict()
-    return sorted(k for k, v in now.items() if before[k] != v and k != "preset_name")
+def _resolved(config, state, run):
+    """The configuration with "auto" precision resolved, to that of the run that goes on where there is one.
+
+    Raises:
+        ValueError: the run was started with settings that may not differ.
+    """
+    before = state and state["config"]
+    if config.mixed_precision == "auto":
+        with run.reading():
+            stored = before.get("mixed_precision", "auto") if state else "auto"
+        config = replace(config, mixed_precision=best_precision() if stored == "auto" else stored)
+    if not state:
+        return config
+    with run.reading():
+        if before.get("mixed_precision") == "auto":  # of a version that did not store what it was resolved to
+            before = {**before, "mixed_precision": config.mixed_precision}
+        refused, told = differences(before, config.to_dict())
+    if refused:
+        refused = "; ".join(f"{k} was {before.get(k)!r}, is {getattr(config, k)!r}" for k in refused)
+        raise ValueError(f"{run.folder} was started with other settings ({refused}); use another folder")
+    for name in told if run.main else ():
+        was, now = before.get(name), getattr(config, name)
+        warnings.warn(f"going on with {name}={now} instead of {was}: {TOLD[name]}", stacklevel=3)
+    return config
 
 
 def _backward(model, parts, config, accelerator):
@@ -243,7 +280,7 @@ def _save(model, stem, metrics):
 
 def main(arguments=None):
     """`python -m pcma_lib.training fit|evaluate ...`; also what `accelerate launch -m` runs."""
-    parser = argparse.ArgumentParser(prog="python -m pcma_lib.training", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m pcma_lib.training", description=__doc__ and __doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     fitting = commands.add_parser("fit", help="train with a preset")
     fitting.add_argument("--preset", default="demo")

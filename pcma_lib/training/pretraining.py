@@ -12,10 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from tqdm.auto import tqdm
 
 from ..data.clip import log_mel_of
 from ..data.controls import gate
+from .progress import Progress
 
 
 def draw_mixture(dataset, rng):
@@ -120,8 +120,8 @@ def _train(name, modules, loss_and_score, draw, dataset, steps, seed, batch_size
     parameters = [p for m in modules for p in m.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(2, steps))
-    scores = []
-    for step in tqdm(range(steps), f"pretraining the {name}", disable=not progress, leave=False):
+    scores, shown = [], Progress(f"pretraining the {name}", show=progress)
+    for step in range(steps):
         batch = [torch.stack(x).to(device) for x in zip(*(draw(dataset, rng) for _ in range(batch_size)))]
         with autocast():
             loss, score = loss_and_score(batch)
@@ -129,6 +129,8 @@ def _train(name, modules, loss_and_score, draw, dataset, steps, seed, batch_size
         loss.backward()
         optimizer.step()
         schedule.step()
+        shown.at(step + 1, steps, lambda loss=loss: f"loss {loss:.3f}")
         if step >= 0.9 * (steps - 1):
             scores.append(float(score))
+    shown.close()
     return float(np.nanmean(scores))

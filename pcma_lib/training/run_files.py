@@ -1,13 +1,15 @@
 """The files of a training run, which are whole at any moment."""
 
 import csv
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from ..data.files import PART, make_folder, write_atomically
+from ..data.files import PART, make_folder, read_json, write_atomically
 from ..use.checkpoints import write_tensors
+from .config import TrainConfig
 
 STATE = {  # what resume.pt holds
     "config": dict,
@@ -16,11 +18,40 @@ STATE = {  # what resume.pt holds
     "seconds": float,
     "model": dict,
     "optimizer": dict,
-    "scheduler": dict,
     "rng": torch.Tensor,
     "rows": list,
     "validations": list,
 }
+FREE = ("workers", "cache", "save_every", "data", "preset_name")  # settings that change nothing in a run's result
+TOLD = {  # settings that may differ when a run goes on, and what that changes
+    "accumulate": "batch norm sees parts of another size, so the result is nearly that of an unchanged run, not exactly",
+    "epochs": "the learning rate's schedule has another end from here on",
+    "max_steps": "the learning rate's schedule has another end from here on",
+    "evaluate_every": "other steps are validated, so another one may be the best",
+    "compile": "the result differs by rounding",
+}
+
+
+def differences(before, now):
+    """The settings, as dicts, that differ where it matters: names of those that may not, and of those in TOLD.
+
+    One that an older version did not have counts as its default; fewer epochs or steps than before may not be.
+    """
+    before = TrainConfig(**{k: v for k, v in before.items() if k in now}).to_dict()
+    differ = [k for k in sorted(now) if now[k] != before[k] and k not in FREE]
+    limits = {k: [s[k] or sys.maxsize for s in (before, now)] for k in ("epochs", "max_steps")}
+    told = [k for k in differ if k in TOLD and (k not in limits or limits[k][0] < limits[k][1])]
+    return [k for k in differ if k not in told], told
+
+
+def is_finished(folder, config):
+    """Whether a folder holds a run with the settings of this `TrainConfig` that has come to its end."""
+    if not (Path(folder) / "result.json").is_file():
+        return False
+    before, now = read_json(Path(folder) / "config.json"), config.to_dict()
+    if config.mixed_precision == "auto":
+        now["mixed_precision"] = before["mixed_precision"]
+    return not any(differences(before, now))
 
 
 class Run:
@@ -47,6 +78,14 @@ class Run:
                     raise TypeError(f"{key} is {type(state[key]).__name__}")
         self.rows, self.validations = state["rows"], state["validations"]
         return state
+
+    def refuse_what_would_be_lost(self, resume, state):
+        """Raises FileExistsError where a run would write over another one's model."""
+        held = [n for n in ("resume.pt", "result.json", "best.safetensors") if (self.folder / n).is_file()]
+        if held and not resume:
+            raise FileExistsError(f"{self.folder} already holds a run; give resume=True to go on with it, or another folder")
+        if "result.json" in held and not state:
+            raise FileExistsError(f"{self.folder} holds a finished run and no resume.pt to go on from; give another folder")
 
     @contextmanager
     def reading(self):

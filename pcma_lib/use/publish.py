@@ -80,7 +80,7 @@ def _thinned(rows, points):
 
 def main(arguments=None):
     """`python -m pcma_lib.publish RUN TARGET`: prints what the test split gives, as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m pcma_lib.publish", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m pcma_lib.publish", description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("run")
     parser.add_argument("target")
     parser.add_argument("--facts-only", action="store_true", help="write the JSON alone")
