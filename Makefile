@@ -19,7 +19,7 @@ env: .venv/.complete
 .venv/.complete: pyproject.toml constraints.txt
 	@command -v git > /dev/null || echo "Git is missing ($(APT) git; macOS: xcode-select --install). The lessons run without it."
 	@command -v $(PYTHON) > /dev/null || { echo "$(PYTHON) is missing. $(APT) python3 python3-venv; macOS: brew install python@3.12."; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "Python 3.11 or 3.12 is needed, and" \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "Python 3.11, 3.12 or 3.13 is needed, and" \
 		"$(PYTHON) is $$($(PYTHON) --version). Name another one: make env PYTHON=python3.12 ($(APT) python3.12 python3.12-venv; macOS: brew install python@3.12)."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo "$(PYTHON) can't make environments. $(APT) python3-venv."; exit 1; }
 	@echo "Installing PyTorch, JupyterLab and the rest into .venv: about 5.6 GB, some minutes on a fast network. pip shows how far it is."
@@ -52,7 +52,7 @@ notebooks: env
 	for notebook in $(NOTEBOOKS); do \
 		$(BIN)/jupyter nbconvert --to notebook --execute --inplace $$notebook && $(BIN)/python tests/normalise.py $$notebook || exit 1; \
 	done
-	$(BIN)/python data_scripts/picture_series.py docs/series.jpg
+	$(BIN)/python maintain/picture_series.py docs/series.jpg
 
 lab: env
 	$(BIN)/jupyter lab notebooks

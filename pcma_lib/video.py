@@ -12,13 +12,17 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 import torch.nn.functional as F
-from av.video.reformatter import VideoReformatter
-from matplotlib import colormaps
-from tqdm import tqdm
+
+from . import needing
+
+with needing("video"):
+    import av
+    from av.video.reformatter import VideoReformatter
+    from matplotlib import colormaps
+    from tqdm import tqdm
 
 from .data.clip import MEAN, STD, log_mel_of
 from .data.media import (

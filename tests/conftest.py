@@ -15,10 +15,8 @@ def seeded():
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
-    """A small demo data set, made by the script itself."""
+    """A small demo data set, made by the command itself."""
     folder = tmp_path_factory.mktemp("data") / "demo"
-    script = ROOT / "data_scripts" / "make_demo.py"
-    subprocess.run(
-        [sys.executable, script, "--out", folder, "--clips", "12,6,6", "--size", "64"], check=True, capture_output=True
-    )
+    command = [sys.executable, "-m", "pcma_data", "demo", "--out", folder, "--clips", "12,6,6", "--size", "64"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return folder

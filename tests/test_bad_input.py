@@ -26,18 +26,14 @@ from safetensors.torch import load_file, save_file
 from test_video import make as make_video
 from tests_layouts import write_object_layout
 
+from maintain import publish
+from pcma_data import avsbench, released, weights
+from pcma_data.demo import main as make_demo
+from pcma_data.stamps import main as make_stamps
+from pcma_lib import AudioVisualModel, training, video
+from pcma_lib.training.config import TrainConfig
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "data_scripts"))
-
-import convert_released  # noqa: E402
-import fetch_weights  # noqa: E402
-import make_demo  # noqa: E402
-import make_stamps  # noqa: E402
-import prepare_avsbench  # noqa: E402
-
-from pcma_lib import AudioVisualModel, training, video  # noqa: E402
-from pcma_lib.training.config import TrainConfig  # noqa: E402
-from pcma_lib.use import publish  # noqa: E402
 
 TINY = dict(backbone="resnet10t", stages=[8, 8, 8, 8], channels=8, groups=2, heads=2, vggish_width=0.03)
 UID = "demo_test_00000"
@@ -223,11 +219,11 @@ def mark(*more, target="out.mp4"):
 
 
 def convert(checkpoint, vggish="vggish.pth"):
-    return convert_released.main, ["--checkpoint", checkpoint, "--vggish", vggish, "--out", "out.safetensors"]
+    return released.main, ["--checkpoint", checkpoint, "--vggish", vggish, "--out", "out.safetensors"]
 
 
 def stamps(*more):
-    return make_stamps.main, ["--source", "evil.tar.gz", "--backdrops", "backdrops.csv", "--out", "stamps/out", *more]
+    return make_stamps, ["--source", "evil.tar.gz", "--backdrops", "backdrops.csv", "--out", "stamps/out", *more]
 
 
 PUBLISH = publish.main, ["run", "out"]
@@ -235,8 +231,8 @@ RESUMED = fit(more=["--resume"])
 BOMB = pickle.dumps(Marker())
 VIDEO = lambda here: make_video(here / "in.mp4", 1)  # noqa: E731
 FRAME, MASK, OBJECT = (f"data/v1m/{UID}/{name}" for name in ("frames/1.jpg", "labels_rgb/1.png", "objects/1.png"))
-DEMO = make_demo.main, ["--out", "new", "--clips", "1,0,0", "--size", "64", "--workers", "1"]
-S4 = prepare_avsbench.main, ["--dataset", "s4", "--no-counts", "--workers", "1"]
+DEMO = make_demo, ["--out", "new", "--clips", "1,0,0", "--size", "64", "--workers", "1"]
+S4 = avsbench.main, ["--dataset", "s4", "--no-counts", "--workers", "1"]
 TABLE = [
     # name, what is handed in, the command, what its message says, bytes that a file can have
     ("an empty picture", put(FRAME), evaluate(), ["1.jpg", "PNG or JPEG"]),
@@ -290,7 +286,7 @@ TABLE = [
     ("a pickle named .pth", put("vggish.pth", BOMB), convert("vggish.pth"), ["vggish.pth", "not a readable checkpoint"]),
     ("an archive with a pickle", torch_archive("a.pth"), convert("a.pth"), ["a.pth", "not a readable checkpoint"]),
     ("a list named .pth", lambda h: torch.save([1], h / "a.pth"), convert("a.pth"), ["a.pth", "list", "tensors by name"]),
-    ("an unknown download", put("a.pth"), (fetch_weights.main, ["--out", "w", "--from", "a.pth"]), ["a.pth", "sha256"]),
+    ("an unknown download", put("a.pth"), (weights.main, ["--out", "w", "--from", "a.pth"]), ["a.pth", "sha256"]),
     ("a pickle as resume.pt", in_run(BOMB), RESUMED, ["run/resume.pt", "delete it"]),
     ("an empty resume.pt", in_run(b""), RESUMED, ["run/resume.pt", "delete it"]),
     ("a resume.pt without its parts", lambda h: (os.mkdir("run"), torch.save({"step": 1}, "run/resume.pt")), RESUMED,
@@ -309,7 +305,7 @@ TABLE = [
             ("stage_weights", "[1, 1]", "4 of float"), ("stage_weights", "1", "tuple"), ("stages", "[8, 8.5, 8, 8]", "int"),
             ("workers", "-1", "negative"), ("seed", "-1", "negative"), ("clip_gradients", "0", "positive"),
             ("backbone", "resnet", "timm"), ("heads", "3", "32"), ("groups", "5", "32"), ("threshold", "2", "0.5"),
-            ("vggish_weights", "nowhere.pth", "fetch_weights"), ("cache", "yes", "bool"), ("epochs", "", "int"),
+            ("vggish_weights", "nowhere.pth", "pcma-data weights"), ("cache", "yes", "bool"), ("epochs", "", "int"),
             ("name", "1", "no name"),
         ]
     ],
@@ -377,10 +373,10 @@ def test_a_disk_that_fills_up_keeps_the_clips_that_are_whole(here, capsys):
 
 def test_weights_that_a_disk_has_no_room_for_are_named(tmp_path, capsys):
     torch.save(torch.nn.Linear(100, 100).state_dict(), tmp_path / "tiny.pth")
-    digest = fetch_weights.sha256_of(tmp_path / "tiny.pth")
-    table = [fetch_weights.Weights("tiny", "http://nowhere/tiny.pth", digest, "MIT", lambda: torch.nn.Linear(100, 100))]
+    digest = weights.sha256_of(tmp_path / "tiny.pth")
+    table = [weights.Weights("tiny", "http://nowhere/tiny.pth", digest, "MIT", lambda: torch.nn.Linear(100, 100))]
     with disk_of(9000):
-        assert fetch_weights.main(["--out", str(tmp_path / "w"), "--from", str(tmp_path / "tiny.pth")], table) == 1
+        assert weights.main(["--out", str(tmp_path / "w"), "--from", str(tmp_path / "tiny.pth")], table) == 1
     assert "tiny.safetensors could not be written" in capsys.readouterr().err and not list((tmp_path / "w").iterdir())
 
 

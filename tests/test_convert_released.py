@@ -1,20 +1,17 @@
 import argparse
 import json
 import math
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from pcma_data import released
 from pcma_lib import AudioVisualModel, PCMANet, VGGish
 from pcma_lib.network.released import released_names
 from pcma_lib.use.checkpoints import load_tensors
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "data_scripts"))
-
-import convert_released  # noqa: E402
 
 
 def random(shape):
@@ -34,9 +31,7 @@ def files(tmp_path_factory):
 
 def test_the_converted_model_computes_what_the_published_one_does(files):
     out = files / "converted.safetensors"
-    convert_released.main(
-        ["--checkpoint", str(files / "published.pth"), "--vggish", str(files / "vggish.pth"), "--out", str(out)]
-    )
+    released.main(["--checkpoint", str(files / "published.pth"), "--vggish", str(files / "vggish.pth"), "--out", str(out)])
     model = AudioVisualModel.load(out)
     published = PCMANet.from_released(torch.load(files / "published.pth")).eval()
     assert model.settings["as_released"] and model.settings["groups"] == 4 and model.settings["seconds"] == 5
@@ -56,7 +51,7 @@ def test_what_is_missing_or_does_not_fit_is_named_and_nothing_is_written(files, 
         (["--checkpoint", str(files / "published.pth"), "--num-classes", "71"], r"heads.0.1.weight: expected \[71"),
     ):
         with pytest.raises(SystemExit, match=message):
-            convert_released.main([*arguments, "--out", str(out)])
+            released.main([*arguments, "--out", str(out)])
     assert not out.exists()
 
 
@@ -77,9 +72,7 @@ def test_a_wrapped_and_profiled_checkpoint_converts_to_the_same_model(files, tmp
     state = torch.load(files / "published.pth")
     profiled = {**{f"_orig_mod.{k}": v for k, v in state.items()}, "_orig_mod.module.resnet.total_ops": torch.zeros(1)}
     torch.save({"model_state_dict": profiled, "epoch": 9}, tmp_path / "other.pth")
-    one, other = (
-        convert_released.convert(p, files / "vggish.pth") for p in (files / "published.pth", tmp_path / "other.pth")
-    )
+    one, other = (convert(p, files / "vggish.pth") for p in (files / "published.pth", tmp_path / "other.pth"))
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
 
 
@@ -91,7 +84,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(files, tmp_path, value)
     state[name][0, 0] = value
     torch.save({"model": state}, tmp_path / "broken.pth")
     with pytest.raises(ValueError, match="broken.pth holds NaN or infinities in module.avga4.fc.1.weight"):
-        convert_released.convert(tmp_path / "broken.pth", files / "vggish.pth")
+        convert(tmp_path / "broken.pth", files / "vggish.pth")
 
 
 @pytest.mark.parametrize(

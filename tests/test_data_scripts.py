@@ -19,18 +19,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "data_scripts"
-sys.path.insert(0, str(SCRIPTS))
-
-import make_demo  # noqa: E402
-import make_stamps  # noqa: E402
-from demo_objects import DRAWINGS, draw  # noqa: E402
-from demo_sounds import SOUNDS, plucked_string, synthesise  # noqa: E402
-from recordings import play, segment  # noqa: E402
-from scene import KIND_SHARES, clip_kind, draw_layers, place  # noqa: E402
-
-from pcma_lib.data.controls import gate  # noqa: E402
-from pcma_lib.data.files import palette  # noqa: E402
+from pcma_data import demo as make_demo
+from pcma_data import stamps as make_stamps
+from pcma_data.demo_objects import DRAWINGS, draw
+from pcma_data.demo_sounds import SOUNDS, plucked_string, synthesise
+from pcma_data.recordings import play, segment
+from pcma_data.scene import KIND_SHARES, clip_kind, draw_layers, place
+from pcma_data.scene import Path as ScenePath
+from pcma_lib.data.controls import gate
+from pcma_lib.data.files import palette, resolve
 
 SMALL = ["--clips", "14,3,3", "--size", "64"]
 
@@ -75,7 +72,7 @@ def demo(tmp_path_factory) -> Path:
 
 def start(script: str, *arguments: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, str(SCRIPTS / script), *arguments],
+        [sys.executable, str(resolve("data_scripts") / script), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
@@ -328,8 +325,6 @@ def test_visible_objects_keep_two_fifths_of_their_pixels():
 
 
 def test_place_puts_a_sprite_where_its_path_says():
-    from scene import Path as ScenePath
-
     sprite = Image.new("RGBA", (20, 20), (255, 0, 0, 255))
     path = ScenePath(np.array([[0.25, 0.75]]), np.array([0.2]), np.array([0.0]))
     rows, columns = np.nonzero(np.asarray(place(sprite, path, 0, 100).getchannel("A")) >= 128)
@@ -518,8 +513,8 @@ def test_recordings_of_any_length_can_be_heard_in_every_second(seconds):
     "PCMA_STAMPS" not in os.environ, reason="PCMA_STAMPS names no folder or package of tuxpaint-stamps-default"
 )
 def test_every_listed_stamp_has_a_cut_out_and_a_sound(tmp_path):
-    rows = make_stamps.read_list(SCRIPTS / "stamps.csv", ("path", "class"))
-    backdrops = make_stamps.read_list(SCRIPTS / "stamp_backdrops.csv", ("path", "split"))
+    rows = make_stamps.read_list(make_stamps.HERE / "stamps.csv", ("path", "class"))
+    backdrops = make_stamps.read_list(make_stamps.HERE / "stamp_backdrops.csv", ("path", "split"))
     assert len(rows) >= 30 and not {row["path"] for row in rows} & {row["path"] for row in backdrops}
     wanted = make_stamps.wanted_files(rows, backdrops)
     folder = make_stamps.find_stamps(Path(os.environ["PCMA_STAMPS"]), tmp_path, wanted)

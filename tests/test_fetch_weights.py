@@ -3,21 +3,16 @@
 import hashlib
 import http.server
 import os
-import sys
 import threading
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "data_scripts"))
-
-import fetch_weights
-from fetch_weights import WEIGHTS, Weights, main, read_checked
-
+from pcma_data import weights as fetch_weights
+from pcma_data.weights import WEIGHTS, Weights, main, read_checked
 from pcma_lib.network.audio import VGGish, load_vggish
 from pcma_lib.network.visual import build_encoder
 from pcma_lib.training.config import PRESETS

@@ -43,7 +43,7 @@ def lab(tmp_path_factory):
     """A JupyterLab over a copy of the project, so that nothing in the checkout changes; gives its address and folder."""
     home = tmp_path_factory.mktemp("lab")
     tree = home / "project"
-    for folder in ("pcma_lib", "notebooks", "data_scripts", "docs"):
+    for folder in ("pcma_lib", "pcma_data", "notebooks", "docs"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tree)
     for name, setting in {

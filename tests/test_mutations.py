@@ -107,7 +107,7 @@ def run(tree, judge):
 
 @pytest.fixture
 def tree(tmp_path):
-    for folder in ("pcma_lib", "notebooks", "data_scripts", "tests"):
+    for folder in ("pcma_lib", "pcma_data", "notebooks", "tests"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path

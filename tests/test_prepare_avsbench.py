@@ -19,13 +19,9 @@ import soundfile
 from PIL import Image
 from test_video import clicks, clicks_heard, make, without_decoder
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "data_scripts"
-sys.path.insert(0, str(SCRIPTS))
-
-import prepare_avsbench as script  # noqa: E402
-from prepare_avsbench import S4_CATEGORIES, check_counts, main, prepare  # noqa: E402
-
-from pcma_lib.data.avsbench import DATASETS  # noqa: E402
+from pcma_data import avsbench as script
+from pcma_data.avsbench import S4_CATEGORIES, check_counts, main, prepare
+from pcma_lib.data.avsbench import DATASETS
 
 SIDE, FPS = 24, 16
 OPENED = []

@@ -10,7 +10,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import pcma_lib
 import pcma_lib.use.model
+from maintain.publish import publish
 from pcma_lib import AVSS, MS3, AudioVisualModel, PCMANet
 from pcma_lib.data.clip import MEAN, STD, Raw
 from pcma_lib.measure.evaluation import evaluate, table
@@ -21,7 +23,6 @@ from pcma_lib.training.recipe import best_device
 from pcma_lib.use.checkpoints import load_tensors, read_settings, save_model
 from pcma_lib.use.inputs import ASSUMED, check_inputs
 from pcma_lib.use.model import NETWORKS
-from pcma_lib.use.publish import publish
 
 SHIPPED = Path(pcma_lib.__file__).parent / "demo_model.json"
 TINY = dict(backbone="resnet10t", stages=(16, 16, 16, 16), channels=16, groups=2, heads=2, vggish_width=0.1)

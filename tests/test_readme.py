@@ -129,7 +129,7 @@ def test_what_prose_says_of_the_runs_is_so(place, said):
 def test_links_and_modules_of_the_readme_exist():
     links = [x for x in re.findall(r"\]\(([^)]+)\)", README) if not x.startswith("http")]
     modules = re.findall(r"-m (pcma_lib\.\w+)", README)
-    scripts = re.findall(r"(?:pcma_lib|data_scripts|tests)/[\w/]+\.\w+", README)
+    scripts = re.findall(r"(?:pcma_lib|pcma_data|data_scripts|maintain|tests)/[\w/]+\.\w+", README)
     assert len(links) > 15 and len(modules) > 3
     assert [x for x in {*links, *scripts} if not resolve(x).exists()] == []
     assert [x for x in modules if not hasattr(import_module(x), "main")] == []

@@ -20,6 +20,23 @@ UMASK = os.umask(0)  # it can be read by setting it alone, which is not for a mo
 os.umask(UMASK)
 
 
+def project_root():
+    """The folder of the checkout, from wherever a notebook was started; the current folder for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    return root if (root / "pyproject.toml").is_file() else Path.cwd()
+
+
+def work_folder():
+    """Where `data/` and `results/` lie: the folder that the variable PCMA_HOME names (the tests give a temporary one), else
+    the project's root."""
+    return Path(os.environ.get("PCMA_HOME") or project_root())
+
+
+def resolve(path):
+    """A path relative to the project's root, or an absolute one. `data/` and `results/` lie in `work_folder()`."""
+    return (work_folder() if Path(path).parts[:1] in (("data",), ("results",)) else project_root()) / path
+
+
 def inside(root, *parts):
     """root/parts, refusing a name that would leave the data folder."""
     root = Path(root).resolve()

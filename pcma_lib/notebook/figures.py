@@ -189,6 +189,7 @@ def bars(values, title="", spread=0.0):
 
 def player(wave, label=""):
     """A sound [N] at 16 kHz as a small player that works on the web too."""
+
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(np.asarray(wave, np.float32), -1, 1), SAMPLE_RATE, format="MP3")
     data = base64.b64encode(buffer.getvalue()).decode()

@@ -1,6 +1,14 @@
 """Training that can be killed at any moment and goes on as if it had not been: `fit` with a `TrainConfig`."""
 
+from .. import needing
 from .config import TrainConfig
-from .loop import fit, main
 
 __all__ = ["TrainConfig", "fit", "main"]
+
+
+def __getattr__(name):  # what needs the extra is imported when it is first asked for
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with needing("train"):
+        from . import loop
+    return getattr(loop, name)

@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
-import os
 import subprocess
 import sys
 import typing
 from dataclasses import dataclass
-from pathlib import Path
+
+from ..data.files import resolve as resolve  # notebooks ask for it here
+from ..data.files import work_folder
 
 
 @dataclass
@@ -147,33 +148,16 @@ def _name(annotation):
     return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
 
 
-def project_root():
-    """The folder of the checkout, from wherever a notebook was started; the current folder for an installed package."""
-    root = Path(__file__).resolve().parents[2]
-    return root if (root / "pyproject.toml").is_file() else Path.cwd()
-
-
-def resolve(path):
-    """A path relative to the project's root, or an absolute one. `data/` and `results/` lie in `work_folder()`."""
-    return (work_folder() if Path(path).parts[:1] in (("data",), ("results",)) else project_root()) / path
-
-
-def work_folder():
-    """Where `data/` and `results/` lie: the folder that the variable PCMA_HOME names (the tests give a temporary one), else
-    the project's root."""
-    return Path(os.environ.get("PCMA_HOME") or project_root())
-
-
 def run_script(name, *arguments):
-    """Run one of `data_scripts/` in `work_folder()`, with this Python.
+    """Run a command of `pcma-data` in `work_folder()`, with this Python: `run_script("demo", "--out", "data/demo")`.
 
     Raises:
-        RuntimeError: the script failed; with what it said.
+        RuntimeError: the command failed; with what it said.
     """
-    command = [sys.executable, project_root() / "data_scripts" / name, *map(str, arguments)]
+    command = [sys.executable, "-m", "pcma_data", name, *map(str, arguments)]
     done = subprocess.run(command, cwd=work_folder(), capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"data_scripts/{name} failed:\n{done.stderr.strip()}")
+        raise RuntimeError(f"pcma-data {name} failed:\n{done.stderr.strip()}")
 
 
 _SMALL = dict(

@@ -47,7 +47,7 @@ def open_dataset(config, split, **options):
 def build_model(config, num_classes=1):
     """The model that a configuration names, with its pretrained parts."""
     pretrained = config.pretrained if isinstance(config.pretrained, bool) else resolve(config.pretrained)
-    local = resolve("weights") / f"{config.backbone}.safetensors"  # where data_scripts/fetch_weights.py puts them
+    local = resolve("weights") / f"{config.backbone}.safetensors"  # where pcma-data weights puts them
     if pretrained is True and local.is_file():
         pretrained = local
     model = AudioVisualModel(**config.model_settings(), num_classes=num_classes, pretrained=pretrained)
@@ -55,8 +55,7 @@ def build_model(config, num_classes=1):
         path = resolve(config.vggish_weights)
         if not path.is_file():
             raise FileNotFoundError(
-                f"VGGish weights {path} are missing; python data_scripts/fetch_weights.py fetches them, "
-                "or set vggish_weights=None"
+                f"VGGish weights {path} are missing; pcma-data weights fetches them, or set vggish_weights=None"
             )
         model.vggish.load_state_dict(load_vggish(path).state_dict())
     return model

@@ -17,8 +17,9 @@ import av
 import numpy as np
 from PIL import Image
 
+from pcma_lib.data.files import SAMPLE_RATE as RATE
+
 PACKAGE = "tuxpaint-stamps-default"
-RATE = 16000
 HOW_TO_GET_IT = f"""To get the stamps (about 160 MB, GPL-2) on Debian or Ubuntu, with their package lists up to date:
     apt-get update && apt-get download {PACKAGE}
 then give the file that this leaves, {PACKAGE}_VERSION_all.deb, as --source. Elsewhere, give the release archive

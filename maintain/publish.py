@@ -1,7 +1,7 @@
 """A finished run as two small files to give away: 16-bit weights, and all that was measured about them.
 
-python -m pcma_lib.publish results/demo_long pcma_lib/demo_model
-python -m pcma_lib.publish results/avs docs/results/demo_avs --facts-only
+python maintain/publish.py results/demo_long pcma_lib/demo_model
+python maintain/publish.py results/avs docs/results/demo_avs --facts-only
 """
 
 import argparse
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.files import read_json, read_rows
-from ..measure.evaluation import evaluate
-from ..training.config import TrainConfig
-from ..training.origin import describe
-from ..training.recipe import best_device, open_dataset
-from .checkpoints import write_json
-from .model import AudioVisualModel
+from pcma_lib import AudioVisualModel
+from pcma_lib.data.files import read_json, read_rows
+from pcma_lib.measure.evaluation import evaluate
+from pcma_lib.training.config import TrainConfig
+from pcma_lib.training.origin import describe
+from pcma_lib.training.recipe import best_device, open_dataset
+from pcma_lib.use.checkpoints import write_json
 
 CURVE_POINTS = 120
 
@@ -79,8 +79,8 @@ def _thinned(rows, points):
 
 
 def main(arguments=None):
-    """`python -m pcma_lib.publish RUN TARGET`: prints what the test split gives, as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m pcma_lib.publish", description=__doc__ and __doc__.splitlines()[0])
+    """`python maintain/publish.py RUN TARGET`: prints what the test split gives, as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("run")
     parser.add_argument("target")
     parser.add_argument("--facts-only", action="store_true", help="write the JSON alone")

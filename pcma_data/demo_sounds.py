@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-RATE = 16000
+from pcma_lib.data.files import SAMPLE_RATE as RATE
+
 NYQUIST = RATE / 2
 PENTATONIC = 2 ** (np.array([0, 2, 4, 7, 9, 12]) / 12)
 

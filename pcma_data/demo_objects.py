@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from backgrounds import random_colour
-from pen import Pen, arc, box, shade, smooth, turned
 from PIL import Image
+
+from .backgrounds import random_colour
+from .pen import Pen, arc, box, shade, smooth, turned
 
 WHITE, BLACK = np.ones(3) * 0.96, np.ones(3) * 0.07
 

@@ -1,4 +1,4 @@
-"""Makes a dataset of composed clips on all cores: the part that `make_demo.py` and `make_stamps.py` share."""
+"""Makes a dataset of composed clips on all cores: the part that `demo.py` and `stamps.py` share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Protocol
 
-from clip_folder import (
+from tqdm import tqdm
+
+from .clip_folder import (
     LABEL,
     complete,
     number_classes,
@@ -25,8 +26,7 @@ from clip_folder import (
     write_metadata,
     write_text,
 )
-from scene import MOST_VISIBLE, SPLITS, Background, ObjectKind, clip_kind, clip_rng, compose
-from tqdm import tqdm
+from .scene import MOST_VISIBLE, SPLITS, Background, ObjectKind, clip_kind, clip_rng, compose
 
 FORMAT_VERSION = 1
 
@@ -182,17 +182,7 @@ def make_dataset(generator: Generator, options: argparse.Namespace, **extra_sett
 
 
 def run(generator: Generator, options: argparse.Namespace, **extra_settings) -> int:
-    """`make_dataset` for the command line: says what was done, or what to do; returns the exit status."""
-    try:
-        made = make_dataset(generator, options, **extra_settings)
-    except (ValueError, OSError, BrokenExecutor) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(
-            f"\nstopped; the finished clips in {options.out} are kept, and the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 130
+    """`make_dataset` for the command line: says what was done; returns the exit status."""
+    made = make_dataset(generator, options, **extra_settings)
     print(f"{options.out}: {'complete' if made else 'was complete already'}, {sum(options.clips)} clips")
     return 0

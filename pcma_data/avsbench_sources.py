@@ -1,4 +1,4 @@
-"""An AVSBench download, folder or archive, brought to the places of its layout; `prepare_avsbench.py` does the rest."""
+"""An AVSBench download, folder or archive, brought to the places of its layout; `avsbench.py` does the rest."""
 
 from __future__ import annotations
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from backgrounds import procedural_background
-from mixing import SECONDS, mix_sounds
 from PIL import Image
+
+from .backgrounds import procedural_background
+from .mixing import SECONDS, mix_sounds
 
 SPLITS = ("train", "val", "test")
 KIND_SHARES = {"single": 0.35, "multi": 0.43, "offscreen": 0.12, "silent": 0.10}
@@ -27,7 +28,7 @@ Background = Callable[[np.random.Generator, int], np.ndarray]
 
 
 class ObjectKind(Protocol):
-    """What can be put into a scene. `make_demo.py` draws and synthesises it, `make_stamps.py` reads it from files.
+    """What can be put into a scene. `demo.py` draws and synthesises it, `stamps.py` reads it from files.
 
     Attributes:
         name: of this one object, such as "cow_white".

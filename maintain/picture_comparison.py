@@ -1,6 +1,6 @@
 """The same test clips marked by several trained models, as in figure 7 of the paper: frames, truth, a row a model.
 
-python data_scripts/picture_comparison.py docs/comparison.jpg AVS=results/avs/best.safetensors
+python maintain/picture_comparison.py docs/comparison.jpg AVS=results/avs/best.safetensors
 """
 
 import argparse

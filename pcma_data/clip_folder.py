@@ -25,11 +25,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from mixing import SECONDS
 from PIL import Image
-from scene import Clip
 
 from pcma_lib.data.files import SAMPLE_RATE, palette, read_json, write_atomically
+
+from .mixing import SECONDS
+from .scene import Clip
 
 LABEL = "v1m"
 COLUMNS = ("vid", "uid", "s_min", "s_max", "a_obj", "split", "label", "kind", "licence")
@@ -124,9 +125,7 @@ def prepare_root(root: Path, settings: dict, overwrite: bool) -> bool:
             for name in ("metadata.csv", "label2idx.json"):
                 (root / name).unlink(missing_ok=True)
     elif root.exists() and any(path for path in root.iterdir() if not path.name.startswith(".")):
-        raise ValueError(
-            f"{root} holds files that no script of this folder made. Choose an empty or a new folder with --out."
-        )
+        raise ValueError(f"{root} holds files that pcma-data did not make. Choose an empty or a new folder with --out.")
     (root / LABEL).mkdir(parents=True, exist_ok=True)
     remove_unfinished(root)
     write_text(part, json.dumps(settings, indent=1) + "\n")

@@ -1,6 +1,6 @@
 """One picture of the whole series for the README: a figure of each notebook, as its committed outputs show it.
 
-python data_scripts/picture_series.py docs/series.jpg
+python maintain/picture_series.py docs/series.jpg
 """
 
 import argparse

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from backgrounds import fractal_noise, random_colour
 from PIL import Image, ImageDraw
+
+from .backgrounds import fractal_noise, random_colour
 
 Points = Sequence[tuple[float, float]] | np.ndarray
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-RATE = 16000
+from pcma_lib.data.files import SAMPLE_RATE as RATE
+
 SHORTEST_DIVIDED = 3.0
 SPLIT_PARTS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
 LOUDEST_PAUSE = 10 ** (-35 / 20)
