@@ -102,7 +102,7 @@ def mark_video(
         write_atomically(target, lambda part: summary.update(_write(source, part, masks, threshold, side_by_side, progress)))
         summary["warning"] = " ".join(filter(None, [summary["warning"], *warnings])) or None
     except av.FFmpegError as error:
-        raise ValueError(f"{target} could not be written: {error.strerror}") from error
+        raise ValueError(f"{target} could not be written from {source}: {error.strerror}") from error
     finally:
         model.train(training)
     return summary

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
 
 from pcma_lib.data.clip import MEAN, STD
+from pcma_lib.data.media import upright_pixels
 from pcma_lib.network.audio import EXAMPLE_SECONDS, LogMel
 from pcma_lib.use.model import AudioVisualModel
 from pcma_lib.video import clips, main, mark_video
@@ -430,6 +432,12 @@ def test_a_colon_in_a_name_is_part_of_the_name(tmp_path, monkeypatch, name):
     assert summary["frames"] == 25 and {p.name for p in tmp_path.iterdir()} == {name, "out:" + name}
 
 
+def test_a_title_that_is_no_unicode_does_no_harm(tmp_path):
+    content = make(tmp_path / "in.mp4", 1).read_bytes()
+    (tmp_path / "in.mp4").write_bytes(content.replace(b"VideoHandler", b"Vid\xe9oHandler"))
+    assert mark(tmp_path / "in.mp4", image_size=64)[0]["frames"] == 25
+
+
 def test_channels_that_cancel_out_are_heard_by_the_model(tmp_path):
     wave = clicks(CLICKS, 3, 16000, channels=2)
     wave[1] *= -1
@@ -491,6 +499,15 @@ def test_hdr_reaches_the_model_and_the_new_file_as_bt709(tmp_path, transfer):
         assert (frame.color_trc, frame.color_primaries, frame.colorspace, frame.color_range) == (1, 1, 1, 1)
 
 
+@pytest.mark.parametrize("tag", ["colorspace", "color_primaries"])
+def test_reserved_colour_tags_count_as_none(tag):
+    frame = av.VideoFrame.from_ndarray(picture(0, (64, 48))).reformat(format="yuv420p")
+    frame.color_trc = 14 if tag == "color_primaries" else 2
+    expected = upright_pixels(frame, 64, 48, VideoReformatter())
+    setattr(frame, tag, 3)
+    assert (upright_pixels(frame, 64, 48, VideoReformatter()) == expected).all()
+
+
 class Named(BrightWhileLoud):
     inputs = {"image_size": 64, "frame_at": 15 / 16, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
 
@@ -537,11 +554,12 @@ def test_another_container_is_named_with_the_command_that_converts_it(tmp_path, 
     assert name in str(caught.value) and "damaged" not in str(caught.value)
 
 
-def test_sound_that_is_not_finite_is_named(tmp_path):
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_sound_that_is_no_sound_is_named(tmp_path, value):
     wave = tone(1, 16000, 1)
-    wave[0, 9000] = np.nan
+    wave[0, 9000] = value
     source = make(tmp_path / "in.mkv", 1, codec="mpeg4", sound="pcm_f32le", rate=16000, layout="mono", wave=wave)
-    with pytest.raises(ValueError, match="in.mkv.*NaN"):
+    with pytest.raises(ValueError, match="in.mkv holds samples up to"):
         mark(source)
 
 

@@ -10,6 +10,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorTrc, VideoReformatter
 
+from .files import LOUDEST
+
 FORMATS = "mov,mp4,matroska,webm"  # FFmpeg's names; no playlists, which lead to other files
 BEGINNINGS = re.compile(rb".{4}(ftyp|moov|mdat|wide|free|skip|pnot)|\x1aE\xdf\xa3", re.DOTALL)  # how such files begin
 BT2020 = {ColorTrc.BT2020_10, ColorTrc.BT2020_12, ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67}  # the last two are PQ and HLG
@@ -19,8 +21,9 @@ DAY = 24 * 3600
 @contextmanager
 def open_track(path, kind):
     """The first track of a kind that can be decoded, None where no sound can, and the second at which the file starts."""
-    try:  # with "file:" a colon in the name does not end a protocol
-        with av.open(f"file:{path}", options={"format_whitelist": FORMATS, "protocol_whitelist": "file"}) as container:
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    try:  # with "file:" a colon in the name ends no protocol; a title need not be UTF-8
+        with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
             tracks = [s for s in container.streams if not s.disposition & s.disposition.attached_pic]  # a cover is no video
             track = next((s for s in tracks if s.type == kind and s.codec_context), None)
             if track is None and kind == "video":
@@ -30,10 +33,11 @@ def open_track(path, kind):
     except av.FFmpegError as error:
         with open(path, "rb") as file:
             known = BEGINNINGS.match(file.read(8))
-        what = "is damaged or cut off" if known else "is no video of a kind that is read here"
-        hint = "" if known else "; another kind of video is converted by: ffmpeg -i IN out.mp4"
-        found = f"{os.path.getsize(path)} bytes, {error.strerror}"
-        raise ValueError(f"{path} {what}: expected one of {FORMATS}, found {found}{hint}") from None
+        found = f"expected one of {FORMATS}, found {os.path.getsize(path)} bytes, {error.strerror}"
+        if known:
+            raise ValueError(f"{path} is damaged or cut off: {found}") from None
+        hint = f"convert a video of another kind by: ffmpeg -i '{path}' out.mp4"
+        raise ValueError(f"{path} is no video of a kind that is read here: {found}; {hint}") from None
 
 
 def promised_seconds(tracks, origin):
@@ -74,6 +78,9 @@ def upright_pixels(frame, width, height, scaler):
 
     scaler: a VideoReformatter kept from frame to frame; a frame's own would start threads anew for each.
     """
+    for tag in ("colorspace", "color_primaries"):
+        if getattr(frame, tag) == 3:  # reserved, which swscale refuses: unspecified
+            setattr(frame, tag, 2)
     colours = {"dst_color_trc": "BT709", "dst_color_primaries": "BT709"} if frame.color_trc in BT2020 else {}
     image = scaler.reformat(frame, width, height, "rgb24", threads=1, **colours).to_ndarray()
     if (matrix := frame.side_data.get("DISPLAYMATRIX")) is not None:
@@ -123,8 +130,8 @@ def decode_sound(path, rate):
             for frame in _resampled(alike, rate):
                 block = np.broadcast_to(frame.to_ndarray(), (2, frame.samples))
                 start = place if frame.pts is None else round((frame.pts * frame.time_base - origin) * rate)
-                if not np.isfinite(block).all():
-                    raise ValueError(f"{path} holds sound that is NaN or infinite, {place / rate:.2f} s after its start")
+                if not (loudest := np.abs(block).max(initial=0)) <= LOUDEST:  # nor is NaN
+                    raise ValueError(f"{path} holds samples up to {loudest:.3g} at {place / rate:.2f} s, expected -1 to 1")
                 if abs(start - place) > rate // 50:  # 20 ms: a gap or an overlap, not a rounded time
                     _refuse_jump(path, place / rate, start / rate)
                     for gap in range(place, start, rate):
