@@ -103,6 +103,14 @@ def png(width, height, *more):
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in chunks)
 
 
+def two_masks(here):
+    """The colours mark one half, the alpha channel another."""
+    gradient = Image.linear_gradient("L").resize((64, 64))
+    picture = gradient.rotate(90).convert("RGB")
+    picture.putalpha(gradient)
+    picture.save(here / MASK)
+
+
 def flac_of_a_million_hours(folder):
     soundfile.write(folder / "audio.wav", np.zeros(80000), 16000, format="FLAC")
     content = bytearray((folder / "audio.wav").read_bytes())
@@ -238,6 +246,8 @@ TABLE = [
     ("an empty picture", put(FRAME), evaluate(), ["1.jpg", "PNG or JPEG"]),
     ("a text named .png", put(MASK, b"mask"), evaluate(), ["1.png", "PNG or JPEG"]),
     ("PostScript named .jpg", put(FRAME, b"%!PS-Adobe-3.0\n%%BoundingBox: 0 0 9 9\n"), evaluate(), ["1.jpg", "PNG"]),
+    ("a mask of class numbers", lambda h: Image.new("L", (64, 64), 9).save(h / MASK), evaluate(), ["1.png", "grey 9"]),
+    ("two masks in one", two_masks, evaluate(), ["1.png", "colours", "alpha"]),
     ("a picture of 60000 x 60000", put(MASK, png(60000, 60000)), evaluate(), ["1.png", "pixels"]),
     ("a picture of 8192 x 8193", put(MASK, png(8192, 8193)), evaluate(), ["1.png", "8192 x 8193", "at most"]),
     ("a text that unpacks to 64 MB", put(MASK, png(9, 9, (b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 2**26)))), evaluate(),
@@ -272,7 +282,8 @@ TABLE = [
     ("an index with a label of its own", index(b",v1m,", b",v9,"), evaluate(), ["metadata.csv", "'v9'", "v1s, v1m or v2"]),
     ("no folder of data", lambda h: None, evaluate("--data", "nowhere"), ["nowhere/metadata.csv"]),
     ("an image size of zero", lambda h: None, evaluate("--image-size", "0"), ["image_size", "0"]),
-    ("an image size of 100", lambda h: None, evaluate("--image-size", "100"), ["divisible by 32", "100"]),
+    ("an image size of 100", both(index(b",train,", b",test,"), index(b",val,", b",test,")),
+     evaluate("--image-size", "100"), ["divisible by 32", "100"]),
     ("an empty checkpoint", put("model.safetensors"), evaluate(), ["model.safetensors", "not a checkpoint"]),
     ("a checkpoint cut off", cut("model.safetensors", 90000), evaluate(), ["model.safetensors", "not a checkpoint"]),
     ("a header of an exabyte", put("model.safetensors", (2**60).to_bytes(8, "little") + b"{"), evaluate(), ["model.safe"]),

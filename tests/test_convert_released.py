@@ -72,7 +72,7 @@ def test_a_wrapped_and_profiled_checkpoint_converts_to_the_same_model(files, tmp
     state = torch.load(files / "published.pth")
     profiled = {**{f"_orig_mod.{k}": v for k, v in state.items()}, "_orig_mod.module.resnet.total_ops": torch.zeros(1)}
     torch.save({"model_state_dict": profiled, "epoch": 9}, tmp_path / "other.pth")
-    one, other = (convert(p, files / "vggish.pth") for p in (files / "published.pth", tmp_path / "other.pth"))
+    one, other = (released.convert(p, files / "vggish.pth") for p in (files / "published.pth", tmp_path / "other.pth"))
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
 
 
@@ -84,7 +84,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(files, tmp_path, value)
     state[name][0, 0] = value
     torch.save({"model": state}, tmp_path / "broken.pth")
     with pytest.raises(ValueError, match="broken.pth holds NaN or infinities in module.avga4.fc.1.weight"):
-        convert(tmp_path / "broken.pth", files / "vggish.pth")
+        released.convert(tmp_path / "broken.pth", files / "vggish.pth")
 
 
 @pytest.mark.parametrize(

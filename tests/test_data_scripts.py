@@ -86,6 +86,11 @@ def wait_for_clips(process: subprocess.Popen, root: Path, count: int) -> None:
         time.sleep(0.01)
 
 
+def test_the_demo_is_made_without_loading_torch():
+    check = "import sys, pcma_data.demo; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True).stdout == "False\n"
+
+
 def test_same_seed_gives_same_bytes_with_other_worker_counts(demo, tmp_path):
     assert make_demo.main(["--out", str(tmp_path / "two"), "--workers", "2", *SMALL]) == 0
     assert digest(tmp_path / "two") == digest(demo)

@@ -117,6 +117,8 @@ def pictures():
     palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
     images = [Image.fromarray(rgb), Image.fromarray(grey), palette, Image.fromarray(grey > 99)]
     images += [Image.fromarray(grey.astype(np.uint16) * 200), Image.fromarray(rgb).convert("RGBA")]
+    images += [Image.merge("LA", [Image.new("L", (8, 6), 255), Image.fromarray(grey)]), palette.copy()]
+    images[-1].info["transparency"] = 0
     files = [(image, "PNG") for image in images]
     files += [(image, "JPEG") for image in (images[0], images[1], images[0].convert("CMYK"))]
     for image, kind in files:
@@ -168,6 +170,7 @@ def test_sounds(tmp_path):
 
 INDEX = b"vid,uid,s_min,s_max,a_obj,split,label\na,a,0,5,dog,train,v1m\nb,b,0,5,none,train,v1s\n"
 OBJECT_INDEX = b'name,category,split\n"a",dog,train\nb,cat,train\n'
+MS3_INDEX = b'\xef\xbb\xbfsplit,"video_id"\r\ntrain,"a"\r\ntrain,b\r\n'
 
 
 def test_indices(tmp_path):
@@ -189,7 +192,8 @@ def test_indices(tmp_path):
     fields = st.lists(st.lists(odd | st.sampled_from(["train", "v1m", "dog"]), max_size=8).map(",".join), max_size=4)
     random_rows = fields.map(lambda rows: INDEX + "\n".join(rows).encode())
     examples = st.tuples(st.just(AVSS), damaged(INDEX) | random_rows) | st.tuples(
-        st.sampled_from([S4, MS3]), damaged(OBJECT_INDEX) | fields.map(lambda rows: OBJECT_INDEX + "\n".join(rows).encode())
+        st.sampled_from([S4, MS3]),
+        damaged(OBJECT_INDEX, MS3_INDEX) | fields.map(lambda rows: OBJECT_INDEX + "\n".join(rows).encode()),
     )
     fuzz(examples, check, 120)
 
