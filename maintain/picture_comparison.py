@@ -8,9 +8,8 @@ import argparse
 import torch
 
 from pcma_lib import AVSS, AudioVisualModel
-from pcma_lib.data.files import named_paths, write_atomically
+from pcma_lib.data.files import named_paths, resolve, write_atomically
 from pcma_lib.notebook.figures import MASK, TRUTH, grid, overlay, picture
-from pcma_lib.training.config import resolve
 
 
 def main():

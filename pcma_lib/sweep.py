@@ -13,8 +13,7 @@ from pathlib import Path
 
 import torch
 
-from .data.files import read_json
-from .training.config import project_root, resolve
+from .data.files import project_root, read_json, resolve
 from .use.checkpoints import write_json
 
 TABLE_IV = {  # the paper's rows from top to bottom, as what each leaves out

@@ -13,9 +13,10 @@ from torch import nn
 
 from pcma_data import weights as fetch_weights
 from pcma_data.weights import WEIGHTS, Weights, main, read_checked
-from pcma_lib.network.audio import VGGish, load_vggish
+from pcma_lib.network.audio import VGGish
 from pcma_lib.network.visual import build_encoder
 from pcma_lib.training.config import PRESETS
+from pcma_lib.use.checkpoints import load_vggish
 
 download = partial(fetch_weights.download, pause=0)
 

@@ -8,7 +8,7 @@ from statistics import mean
 import nbformat
 import pytest
 
-from pcma_lib.training.config import resolve
+from pcma_lib.data.files import resolve
 
 README = resolve("README.md").read_text()
 SHIPPED = json.loads(resolve("pcma_lib/demo_model.json").read_text())

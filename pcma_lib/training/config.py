@@ -2,13 +2,8 @@
 
 import dataclasses
 import math
-import subprocess
-import sys
 import typing
 from dataclasses import dataclass
-
-from ..data.files import resolve as resolve  # notebooks ask for it here
-from ..data.files import work_folder
 
 
 @dataclass
@@ -146,18 +141,6 @@ def _is(value, kind):
 
 def _name(annotation):
     return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-
-
-def run_script(name, *arguments):
-    """Run a command of `pcma-data` in `work_folder()`, with this Python: `run_script("demo", "--out", "data/demo")`.
-
-    Raises:
-        RuntimeError: the command failed; with what it said.
-    """
-    command = [sys.executable, "-m", "pcma_data", name, *map(str, arguments)]
-    done = subprocess.run(command, cwd=work_folder(), capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"pcma-data {name} failed:\n{done.stderr.strip()}")
 
 
 _SMALL = dict(

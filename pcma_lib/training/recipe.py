@@ -5,10 +5,10 @@ import math
 import torch
 
 from ..data.avsbench import DATASETS
+from ..data.files import resolve
 from ..network.qsca import choose_path
 from ..use.checkpoints import load_vggish
 from ..use.model import AudioVisualModel
-from .config import resolve
 
 
 class EpochBatches:
