@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pcma_lib import FMeasure, MeanIoU, SemanticIoU
-from pcma_lib.losses import bce_iou_loss
+from pcma_lib.losses import bce_iou_loss, segmentation_loss
 
 BIG = 20.0
 
@@ -23,6 +23,18 @@ def test_loss_of_a_hand_computed_picture():
     assert bce_iou_loss(torch.zeros(1, 1, 2, 2), target).item() == pytest.approx(math.log(2) + 1 - 1.5 / 3.5)
     with pytest.raises(ValueError, match="one shape"):
         bce_iou_loss(torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, 2))
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_clips_loss_is_that_of_its_labelled_frames_each_stage_by_its_weight(classes):
+    stages, target = torch.randn(2, 1, 3, classes, 4, 4), torch.randint(classes + (classes == 1), (1, 3, 4, 4))
+    expected = 0
+    for stage, weight in zip(stages, (2.0, 0.5)):
+        seen, truth = stage[0, [0, 2]], target[0, [0, 2]]
+        one = bce_iou_loss(seen, truth[:, None]) if classes == 1 else torch.nn.functional.cross_entropy(seen, truth)
+        expected += weight * one
+    found = segmentation_loss(stages, target, torch.tensor([[True, False, True]]), (2.0, 0.5))
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +80,25 @@ def test_f_measure_against_a_loop_over_thresholds_and_silent_clips_left_out():
     assert metric.compute().item() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    "metric", [MeanIoU(), MeanIoU(average="set"), FMeasure(), FMeasure(threshold=0.5), FMeasure(average="set")]
-)
+METRICS = [MeanIoU(), MeanIoU(average="set"), FMeasure(), FMeasure(threshold=0.5), FMeasure(average="set")]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_frames_without_a_label_are_not_measured(metric):
+    values, truth = torch.randn(1, 3, 1, 8, 8), (torch.rand(1, 3, 8, 8) > 0.7).int()
+    results = []
+    for given in (
+        (values, truth, torch.tensor([[True, False, True]])),
+        (values[:, [0, 2]], truth[:, [0, 2]]),
+        (values, truth),
+    ):
+        metric.reset()
+        metric.update(*given)
+        results.append(metric.compute().item())
+    assert results[0] == results[1] != results[2]
+
+
+@pytest.mark.parametrize("metric", METRICS)
 def test_no_metric_depends_on_the_batch_size(metric):
     values, truth = torch.randn(6, 2, 1, 8, 8), (torch.rand(6, 2, 8, 8) > 0.7).int()
     results = []

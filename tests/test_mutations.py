@@ -113,6 +113,18 @@ def tree(tmp_path):
     return tmp_path
 
 
+def test_every_line_that_is_to_be_broken_is_there_once():
+    sources = {name: (ROOT / "pcma_lib" / file).read_text() for name, (file, *_) in MUTATIONS.items()}
+    assert {name: sources[name].count(right) for name, (_, right, *_) in MUTATIONS.items()} == dict.fromkeys(MUTATIONS, 1)
+
+
+@pytest.mark.slow
+def test_two_processes_collect_the_same_tests():
+    every = ("--collect-only", "-m", "slow or not slow", "tests")
+    found = [pytest_in(ROOT, *every, PYTHONHASHSEED=seed).stdout.splitlines() for seed in "01"]
+    assert len(found[0]) > 600 and found[0][:-1] == found[1][:-1]  # the last line tells the seconds
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("judge", sorted({m[3] for m in MUTATIONS.values()}))
 def test_a_notebook_or_a_test_file_passes_with_the_library_as_it_is(tree, judge):
@@ -125,8 +137,6 @@ def test_a_notebook_or_a_test_file_passes_with_the_library_as_it_is(tree, judge)
 def test_a_notebook_or_a_test_file_fails_when_a_line_is_broken(tree, mutation):
     file, right, wrong, judge = MUTATIONS[mutation]
     path = tree / "pcma_lib" / file
-    source = path.read_text()
-    assert source.count(right) == 1
-    path.write_text(source.replace(right, wrong))
+    path.write_text(path.read_text().replace(right, wrong))
     result = run(tree, judge)
     assert result.returncode == 1 and "1 failed" in result.stdout, result.stdout

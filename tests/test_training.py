@@ -25,6 +25,9 @@ from pcma_lib.use.checkpoints import load_tensors
 ROOT = Path(__file__).resolve().parents[1]
 
 
+SMALL = {"pretrain": 0, "image_size": 32}
+
+
 def config(data, **changes):
     small = {"data": str(data), "epochs": 2, "save_every": 1, "mixed_precision": "no"}
     return TrainConfig.preset("quick", **{**small, **changes})
@@ -172,7 +175,7 @@ def test_numbers_that_yaml_reads_as_text_are_numbers():
 
 def one_step(data, folder, **changes):
     """A run of one step: its row of the log, and the model's parameters before and after."""
-    settings = config(data, max_steps=1, pretrain=0, optimizer="adam", weight_decay=0.0, **changes)
+    settings = config(data, image_size=32, max_steps=1, pretrain=0, optimizer="adam", weight_decay=0.0, **changes)
     set_seed(settings.seed)
     before = {k: v.detach().clone() for k, v in build_model(settings).named_parameters()}
     rows = []
@@ -185,11 +188,10 @@ def largest_change(before, after):
 
 
 def test_each_stages_loss_counts_as_much_as_its_weight(demo, tmp_path):
-    weights = {"all": (1, 1, 1, 1), "some": (0.5, 2, 0, 3), **{k: tuple(float(k == j) for j in range(4)) for k in range(4)}}
-    loss = {k: one_step(demo, tmp_path / str(k), stage_weights=w)[0]["loss"] for k, w in weights.items()}
-    assert min(loss[k] for k in range(4)) > 0.1
-    assert loss["all"] == pytest.approx(loss[0] + loss[1] + loss[2] + loss[3], rel=1e-5)
-    assert loss["some"] == pytest.approx(0.5 * loss[0] + 2 * loss[1] + 3 * loss[3], rel=1e-5)
+    weights = {"all": (1, 1, 1, 1), "first": (1, 0, 0, 0), "last": (0, 0, 0, 1), "mixed": (3, 1, 1, 0.5)}
+    loss = {k: one_step(demo, tmp_path / k, stage_weights=w)[0]["loss"] for k, w in weights.items()}
+    assert 0.1 < loss["first"] < loss["all"] and 0.1 < loss["last"] < loss["all"]
+    assert loss["mixed"] == pytest.approx(loss["all"] + 2 * loss["first"] - 0.5 * loss["last"], rel=1e-5)
 
 
 def test_the_rate_warms_up_then_falls_as_half_a_cosine_and_is_what_the_optimizer_takes(demo, tmp_path):
@@ -239,7 +241,7 @@ def test_one_process_trains_in_one_precision_after_the_other(demo, tmp_path):
     loss = {}
     for precision in ("no", "bf16", "no"):
         rows = []
-        settings = config(demo, max_steps=1, pretrain=0, mixed_precision=precision)
+        settings = config(demo, image_size=32, max_steps=1, pretrain=0, mixed_precision=precision)
         fit(settings, tmp_path / f"{precision}{len(loss)}", progress=False, after_step=rows.append)
         loss.setdefault(precision, []).append(rows[0]["loss"])
     assert loss["no"][0] == loss["no"][1] != loss["bf16"][0] == pytest.approx(loss["no"][0], rel=0.05)
@@ -247,13 +249,13 @@ def test_one_process_trains_in_one_precision_after_the_other(demo, tmp_path):
 
 @pytest.mark.parametrize("first, then", [("bf16", "no"), ("no", "bf16")])
 def test_a_run_goes_on_in_the_precision_that_auto_was_when_it_began(demo, tmp_path, monkeypatch, first, then):
-    settings = {"mixed_precision": "auto", "pretrain": 0, "schedule": "constant"}
+    settings = {"mixed_precision": "auto", "pretrain": 0, "image_size": 32}
     monkeypatch.setattr(training, "best_precision", lambda: first)
     fit(config(demo, epochs=1, **settings), tmp_path, progress=False)
     monkeypatch.setattr(training, "best_precision", lambda: then)
     assert is_finished(tmp_path, config(demo, epochs=1, **settings))
     with pytest.raises(ValueError, match=f"mixed_precision was '{first}', is '{then}'"):
-        fit(config(demo, epochs=1, mixed_precision=then, pretrain=0, schedule="constant"), tmp_path, resume=True)
+        fit(config(demo, **{**settings, "epochs": 1, "mixed_precision": then}), tmp_path, resume=True)
     with pytest.warns(UserWarning, match="epochs=2"):
         fit(config(demo, **settings), tmp_path, resume=True, progress=False)
     assert json.loads((tmp_path / "config.json").read_text())["mixed_precision"] == first
@@ -275,7 +277,7 @@ def interrupted(settings, folder, step):
 def runs(demo, tmp_path_factory):
     """A run of six steps, and the folder of one like it that stopped after the second."""
     folder = tmp_path_factory.mktemp("runs")
-    settings = config(demo, pretrain=0)
+    settings = config(demo, **SMALL)
     fit(settings, folder / "whole", progress=False)
     interrupted(settings, folder / "stopped", 2)
     return folder
@@ -286,7 +288,7 @@ def test_a_run_goes_on_to_the_same_end_with_settings_that_do_not_change_it(demo,
     shutil.copytree(runs / "stopped", tmp_path / "run")
     if "data" in changes:
         changes = {"data": str(shutil.copytree(demo, tmp_path / "moved"))}
-    settings = config(**{"data": demo, "pretrain": 0, **changes})
+    settings = config(**{"data": demo, **SMALL, **changes})
     assert fit(settings, tmp_path / "run", resume=True, progress=False)["steps"] == 6
     whole, resumed = (load_tensors(folder / "last.safetensors") for folder in (runs / "whole", tmp_path / "run"))
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
@@ -296,12 +298,12 @@ def test_a_run_goes_on_to_the_same_end_with_settings_that_do_not_change_it(demo,
 def test_a_run_goes_on_with_its_clips_in_parts_and_says_what_that_changes(demo, runs, tmp_path):
     shutil.copytree(runs / "stopped", tmp_path / "run")
     with pytest.warns(UserWarning, match="accumulate=2 instead of 1: batch norm sees parts of another size"):
-        assert fit(config(demo, pretrain=0, accumulate=2), tmp_path / "run", resume=True, progress=False)["steps"] == 6
+        assert fit(config(demo, **SMALL, accumulate=2), tmp_path / "run", resume=True, progress=False)["steps"] == 6
 
 
 def test_a_run_goes_on_beyond_its_end_along_the_longer_schedule(demo, runs, tmp_path):
     shutil.copytree(runs / "whole", tmp_path / "run")
-    settings = config(demo, pretrain=0, epochs=4)
+    settings = config(demo, **SMALL, epochs=4)
     assert not is_finished(tmp_path / "run", settings)
     with pytest.warns(UserWarning, match="epochs=4 instead of 2: the learning rate's schedule has another end"):
         rows = []
@@ -315,7 +317,7 @@ def test_a_run_goes_on_beyond_its_end_along_the_longer_schedule(demo, runs, tmp_
 def test_what_would_be_another_run_is_refused_by_name(demo, runs, change):
     before = {path: path.read_bytes() for path in (runs / "whole").iterdir() if path.is_file()}
     with pytest.raises(ValueError, match=f"{next(iter(change))} was .*, is "):
-        fit(config(demo, pretrain=0, **change), runs / "whole", resume=True, progress=False)
+        fit(config(demo, **SMALL, **change), runs / "whole", resume=True, progress=False)
     assert before == {path: path.read_bytes() for path in before}
 
 
@@ -328,7 +330,7 @@ def test_other_clips_in_the_folder_of_the_data_are_refused(demo, runs, tmp_path)
         writer.writeheader()
         writer.writerows(rows[1:])
     with pytest.raises(ValueError, match="other clips"):
-        fit(config(data, pretrain=0), tmp_path / "run", resume=True, progress=False)
+        fit(config(data, **SMALL), tmp_path / "run", resume=True, progress=False)
 
 
 def test_a_model_is_never_written_over_not_even_where_its_resume_state_was_deleted(demo, runs, tmp_path):
@@ -336,23 +338,23 @@ def test_a_model_is_never_written_over_not_even_where_its_resume_state_was_delet
     (tmp_path / "run" / "resume.pt").unlink()
     for resume in (False, True):
         with pytest.raises(FileExistsError, match="another folder"):
-            fit(config(demo, pretrain=0), tmp_path / "run", resume=resume, progress=False)
+            fit(config(demo, **SMALL), tmp_path / "run", resume=resume, progress=False)
     best = load_tensors(tmp_path / "run" / "best.safetensors")
     assert all(torch.equal(best[k], v) for k, v in load_tensors(runs / "whole" / "best.safetensors").items())
 
 
 def test_a_run_is_finished_when_all_its_steps_are_done_with_these_settings(demo, runs, tmp_path):
-    settings = config(demo, pretrain=0)
-    assert is_finished(runs / "whole", settings) and is_finished(runs / "whole", config(demo, pretrain=0, workers=3))
+    settings = config(demo, **SMALL)
+    assert is_finished(runs / "whole", settings) and is_finished(runs / "whole", config(demo, **SMALL, workers=3))
     assert not is_finished(runs / "stopped", settings) and not is_finished(tmp_path / "none", settings)
-    assert not is_finished(runs / "whole", config(demo, pretrain=0, seed=1))
+    assert not is_finished(runs / "whole", config(demo, **SMALL, seed=1))
     shutil.copytree(runs / "whole", tmp_path / "run")
 
     def stop(row):
         raise KeyboardInterrupt
 
     with pytest.warns(UserWarning), pytest.raises(KeyboardInterrupt):
-        fit(config(demo, pretrain=0, epochs=3), tmp_path / "run", resume=True, progress=False, after_step=stop)
+        fit(config(demo, **SMALL, epochs=3), tmp_path / "run", resume=True, progress=False, after_step=stop)
     assert not is_finished(tmp_path / "run", settings), "it went on beyond its end and was interrupted there"
 
 

@@ -1,0 +1,147 @@
+"""The package without its checkout: what importing it takes, what each extra brings, and the commands of a built wheel."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from test_video import make
+
+import pcma_lib
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILT = ("pcma_lib", "pcma_data", "pyproject.toml", "README.md", "LICENSE")
+
+
+def python(code, path=ROOT, **options):
+    """Run code in a fresh process that finds nothing but what lies in `path`, not even what is installed."""
+    command = [sys.executable, *options.pop("flags", ("-S",)), "-c", textwrap.dedent(code)]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(path)}, capture_output=True, text=True, **options)
+
+
+def test_importing_the_package_takes_no_time_and_no_torch(tmp_path):
+    code = """
+        import sys, time
+        start = time.perf_counter()
+        import pcma_lib
+        print(time.perf_counter() - start, "torch" in sys.modules, pcma_lib.__version__)
+    """
+    done = python(code, flags=(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    seconds, torch, version = done.stdout.split()
+    assert float(seconds) < 3 and torch == "False" and version == pcma_lib.__version__
+
+
+def brought_by(texts, extras=()):
+    """The installed distributions that these requirements bring, and what those require in turn, by name."""
+    found, seen, waiting = {}, set(), [(text, extras) for text in texts]
+    while waiting:
+        text, extras = waiting.pop()
+        requirement = Requirement(text)
+        needed = requirement.marker is None or any(requirement.marker.evaluate({"extra": e}) for e in ("", *extras))
+        if needed and (requirement.name, *requirement.extras) not in seen:
+            seen.add((requirement.name, *requirement.extras))
+            found[requirement.name] = distribution(requirement.name)
+            waiting += [(text, requirement.extras) for text in found[requirement.name].requires or ()]
+    return found
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from a copy of the checkout without a network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in BUILT:
+        kind = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        kind(ROOT / name, folder / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-index", "--no-build-isolation", "-w", folder, folder]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr + done.stdout
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def install(wheel, tmp_path_factory):
+    """A function: `pip install 'pcma-lib[EXTRA]'` into a folder of its own; what it depends on is linked there."""
+
+    def install(extra=""):
+        site = tmp_path_factory.mktemp(extra or "core")
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel]
+        subprocess.run(command, check=True, capture_output=True)
+        (metadata,) = site.glob("pcma_lib-*.dist-info")
+        for part in brought_by(Distribution.at(metadata).requires, [extra]).values():
+            for top in {file.parts[0] for file in part.files} - {"..", "__pycache__", "bin"}:
+                if not (site / top).exists():
+                    (site / top).symlink_to(part.locate_file(top))
+        return site
+
+    return install
+
+
+def run(site, command, *arguments, cwd):
+    """A console script of an installed wheel, in a folder outside of the checkout."""
+    script = site / "bin" / command
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONHOME"} | {"PYTHONPATH": str(site)}
+    command = [sys.executable, "-S", str(script), *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_makes_data_trains_and_evaluates_outside_the_checkout(install, tmp_path):
+    site = install("train")
+    where = python("import pcma_lib, pcma_data; print(pcma_lib.__file__, pcma_data.__file__)", site, cwd=tmp_path)
+    assert all(Path(file).is_relative_to(site) for file in where.stdout.split()), where
+    assert "data/quick: complete, 16 clips" in run(
+        site, "pcma-data", "demo", "--clips", "8,4,4", "--size", "64", "--out", "data/quick", cwd=tmp_path
+    )
+    run(site, "pcma-train", "fit", "--preset", "quick", "--output", "run", "--set", "mixed_precision=no", cwd=tmp_path)
+    assert json.loads((tmp_path / "run/result.json").read_text())["steps"] == 4
+    command = ("evaluate", "--checkpoint", "run/best.safetensors", "--data", "data/quick", "--image-size", "64")
+    assert "| miou |" in run(site, "pcma-train", *command, "--output", "measured.json", cwd=tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "measured.json", "run"]
+    for name in ("stamps", "avsbench", "weights", "convert"):
+        assert f"usage: pcma-data {name}" in run(site, "pcma-data", name, "--help", cwd=tmp_path)
+    lists = python(
+        "from pcma_data.stamps import HERE, read_list; print(len(read_list(HERE / 'stamps.csv', ['path'])))", site
+    )
+    assert int(lists.stdout) > 40
+
+
+@pytest.mark.slow
+def test_the_wheel_marks_a_video_with_the_extra_video_alone(install, tmp_path):
+    make(tmp_path / "in.mp4", 1)
+    site = install("video")
+    assert not (site / "accelerate").exists()
+    summary = json.loads(run(site, "pcma-video", "in.mp4", "out.mp4", cwd=tmp_path))
+    assert summary["frames"] > 0 and (tmp_path / "out.mp4").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_the_core_has_the_network_and_the_demo_model_and_names_the_extra_that_is_missing(install, tmp_path):
+    site = install()
+    code = """
+        import torch
+        from pcma_lib import AVGA, PCMANet, AudioVisualModel, LogMel
+        model = AudioVisualModel.demo()
+        with torch.no_grad():
+            print(*model(torch.zeros(1, 1, 3, 64, 64), torch.zeros(1, 1, 1, 96, 64)).logits[0].shape)
+    """
+    done = python(code, site, cwd=tmp_path)
+    assert done.stdout.split() == ["1", "1", "1", "64", "64"], done.stderr
+    for code, extra in {
+        "from pcma_lib import MeanIoU": "train",
+        "from pcma_lib.training import fit": "train",
+        "from pcma_lib.training.__main__ import main": "train",
+        "from pcma_data.__main__ import main; main(['stamps'])": "train",
+        "import pcma_lib.video": "video",
+    }.items():
+        done = python(code, site, cwd=tmp_path)
+        assert done.returncode == 1 and f"pip install 'pcma-lib[{extra}]'" in done.stderr.splitlines()[-1], code
