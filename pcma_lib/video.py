@@ -37,11 +37,11 @@ from .data.media import (
     upright_pixels,
 )
 from .network.audio import SAMPLE_RATE
-from .notebook.figures import MASK, overlay
 from .training.recipe import best_device
 from .use.checkpoints import write_atomically
 from .use.fast import fast
 from .use.model import AudioVisualModel
+from .use.overlay import MASK, overlay
 
 WINDOW = 15600  # samples at 16 kHz that one log-mel example of 96 frames spans
 LARGEST = 16384  # pixels a side that the H.264 encoder takes

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import yaml
 
+import pcma_lib
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -14,6 +16,12 @@ def test_conda_and_pip_install_the_same_project_with_the_same_constraints():
     assert conda[-1] == {"pip": ["--constraint constraints.txt", "--editable .[notebooks,test]"]}
     make = (ROOT / "Makefile").read_text()
     assert "--constraint constraints.txt --editable '.[notebooks,test]'" in make
+
+
+def test_the_version_is_the_same_wherever_it_is_told():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert project["version"] == citation["version"] == pcma_lib.__version__
 
 
 def test_every_dependency_has_an_exact_version_and_no_address():

@@ -19,10 +19,18 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILT = ("pcma_lib", "pcma_data", "pyproject.toml", "README.md", "LICENSE")
 
 
-def python(code, path=ROOT, **options):
-    """Run code in a fresh process that finds nothing but what lies in `path`, not even what is installed."""
-    command = [sys.executable, *options.pop("flags", ("-S",)), "-c", textwrap.dedent(code)]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(path)}, capture_output=True, text=True, **options)
+def python(site, *arguments, cwd):
+    """Run Python in a fresh process that finds nothing but what lies in `site`, not even what is installed beside it."""
+    environment = {k: v for k, v in os.environ.items() if k != "PCMA_HOME"} | {"PYTHONPATH": str(site)}
+    command = [sys.executable, "-S", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def run_command(site, name, *arguments, cwd):
+    """What a console script of an installed wheel prints."""
+    done = python(site, site / "bin" / name, *arguments, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_importing_the_package_takes_no_time_and_no_torch(tmp_path):
@@ -32,7 +40,7 @@ def test_importing_the_package_takes_no_time_and_no_torch(tmp_path):
         import pcma_lib
         print(time.perf_counter() - start, "torch" in sys.modules, pcma_lib.__version__)
     """
-    done = python(code, flags=(), cwd=tmp_path)
+    done = python(ROOT, "-c", textwrap.dedent(code), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     seconds, torch, version = done.stdout.split()
     assert float(seconds) < 3 and torch == "False" and version == pcma_lib.__version__
@@ -84,34 +92,23 @@ def install(wheel, tmp_path_factory):
     return install
 
 
-def run(site, command, *arguments, cwd):
-    """A console script of an installed wheel, in a folder outside of the checkout."""
-    script = site / "bin" / command
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONHOME"} | {"PYTHONPATH": str(site)}
-    command = [sys.executable, "-S", str(script), *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.slow
 def test_the_wheel_makes_data_trains_and_evaluates_outside_the_checkout(install, tmp_path):
     site = install("train")
-    where = python("import pcma_lib, pcma_data; print(pcma_lib.__file__, pcma_data.__file__)", site, cwd=tmp_path)
-    assert all(Path(file).is_relative_to(site) for file in where.stdout.split()), where
-    assert "data/quick: complete, 16 clips" in run(
-        site, "pcma-data", "demo", "--clips", "8,4,4", "--size", "64", "--out", "data/quick", cwd=tmp_path
-    )
-    run(site, "pcma-train", "fit", "--preset", "quick", "--output", "run", "--set", "mixed_precision=no", cwd=tmp_path)
+    where = python(site, "-c", "import pcma_lib, pcma_data; print(pcma_lib.__file__, pcma_data.__file__)", cwd=tmp_path)
+    assert len(where.stdout.split()) == 2 and all(Path(f).is_relative_to(site) for f in where.stdout.split()), where
+    command = ("demo", "--clips", "8,4,4", "--size", "64", "--out", "data/quick")
+    assert "data/quick: complete, 16 clips" in run_command(site, "pcma-data", *command, cwd=tmp_path)
+    command = ("fit", "--preset", "quick", "--output", "run", "--set", "mixed_precision=no")
+    run_command(site, "pcma-train", *command, cwd=tmp_path)
     assert json.loads((tmp_path / "run/result.json").read_text())["steps"] == 4
     command = ("evaluate", "--checkpoint", "run/best.safetensors", "--data", "data/quick", "--image-size", "64")
-    assert "| miou |" in run(site, "pcma-train", *command, "--output", "measured.json", cwd=tmp_path)
+    assert "| miou |" in run_command(site, "pcma-train", *command, "--output", "measured.json", cwd=tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "measured.json", "run"]
     for name in ("stamps", "avsbench", "weights", "convert"):
-        assert f"usage: pcma-data {name}" in run(site, "pcma-data", name, "--help", cwd=tmp_path)
-    lists = python(
-        "from pcma_data.stamps import HERE, read_list; print(len(read_list(HERE / 'stamps.csv', ['path'])))", site
-    )
+        assert f"usage: pcma-data {name}" in run_command(site, "pcma-data", name, "--help", cwd=tmp_path)
+    code = "from pcma_data.stamps import HERE, read_list; print(len(read_list(HERE / 'stamps.csv', ['path'])))"
+    lists = python(site, "-c", code, cwd=tmp_path)
     assert int(lists.stdout) > 40
 
 
@@ -120,7 +117,7 @@ def test_the_wheel_marks_a_video_with_the_extra_video_alone(install, tmp_path):
     make(tmp_path / "in.mp4", 1)
     site = install("video")
     assert not (site / "accelerate").exists()
-    summary = json.loads(run(site, "pcma-video", "in.mp4", "out.mp4", cwd=tmp_path))
+    summary = json.loads(run_command(site, "pcma-video", "in.mp4", "out.mp4", cwd=tmp_path))
     assert summary["frames"] > 0 and (tmp_path / "out.mp4").stat().st_size > 1000
 
 
@@ -134,7 +131,7 @@ def test_the_core_has_the_network_and_the_demo_model_and_names_the_extra_that_is
         with torch.no_grad():
             print(*model(torch.zeros(1, 1, 3, 64, 64), torch.zeros(1, 1, 1, 96, 64)).logits[0].shape)
     """
-    done = python(code, site, cwd=tmp_path)
+    done = python(site, "-c", textwrap.dedent(code), cwd=tmp_path)
     assert done.stdout.split() == ["1", "1", "1", "64", "64"], done.stderr
     for code, extra in {
         "from pcma_lib import MeanIoU": "train",
@@ -143,5 +140,5 @@ def test_the_core_has_the_network_and_the_demo_model_and_names_the_extra_that_is
         "from pcma_data.__main__ import main; main(['stamps'])": "train",
         "import pcma_lib.video": "video",
     }.items():
-        done = python(code, site, cwd=tmp_path)
+        done = python(site, "-c", code, cwd=tmp_path)
         assert done.returncode == 1 and f"pip install 'pcma-lib[{extra}]'" in done.stderr.splitlines()[-1], code

@@ -14,8 +14,8 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from ..data.clip import MEAN, STD
 from ..network.audio import SAMPLE_RATE
+from ..use.overlay import KEPT, MASK, SOUND, TRUTH, overlay
 
-SOUND, MASK, TRUTH, KEPT = "#1f77b4", "#ff7f0e", "#2ca02c", ("#9467bd", "#d62728", "#8c564b")
 WIDTH = 8  # inches; 100 dots an inch make 800 pixels
 
 if get_ipython():  # a notebook shows its figures whatever MPLBACKEND says; with Agg it would print their names alone
@@ -25,13 +25,6 @@ if get_ipython():  # a notebook shows its figures whatever MPLBACKEND says; with
 def picture(frames):
     """Frames as the network takes them, [..., 3, H, W], back to [..., H, W, 3] in 0..1."""
     return (frames.float().cpu() * STD + MEAN).clamp(0, 1).movedim(-3, -1).numpy()
-
-
-def overlay(image, mask, colour):
-    """A picture [H, W, 3] with a mask [H, W] in 0..1 laid over it and the rest dimmed."""
-    mask = np.asarray(mask, np.float32)[..., None]
-    rgb = np.array(plt.matplotlib.colors.to_rgb(colour), np.float32)
-    return image * (0.45 + 0.15 * mask) + 0.4 * mask * rgb
 
 
 def _entitle(figure, title, legend=None):
