@@ -1,4 +1,4 @@
-"""How fast, on this machine: a plain model against `inference.fast`, plain training against `fit`'s own, and the loader.
+"""How fast, on this machine: a plain model against `fast`, plain training against `fit`'s own, and the loader.
 
 python -m pcma_lib.benchmark inference --batch 1 8
 python -m pcma_lib.benchmark training --backbone pvt_v2_b5 --batch 4 16
@@ -142,7 +142,7 @@ def _step(model, optimizer, precision, frames, sound, masks, labelled, valid):
     kind = {"no": None, "bf16": torch.bfloat16}[precision]
     with torch.autocast(frames.device.type, kind, enabled=kind is not None):
         out = model(frames, sound, valid)
-    loss = segmentation_loss(out.logits, masks, labelled)
+    loss = segmentation_loss(out.stages, masks, labelled)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf)
     torch.stack([loss.detach(), norm]).tolist()  # `fit` looks whether they are finite

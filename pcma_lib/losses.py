@@ -1,10 +1,15 @@
 """Supervision (paper IV, eqs. 8 to 11)."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
+from .network.layers import resize
 
 
-def iou_loss(logits, target):
+def iou_loss(logits: Tensor, target: Tensor) -> Tensor:
     """1 - IoU of the probabilities, for each picture, averaged (eq. 9, with the released code's +1 above and below).
 
     Shapes:
@@ -16,7 +21,7 @@ def iou_loss(logits, target):
     return (1 - (intersection + 1) / (union + 1)).mean()
 
 
-def bce_iou_loss(logits, target):
+def bce_iou_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Binary cross-entropy (mean over pixels, eq. 8) plus IoU loss (eq. 9): eq. 10.
 
     Shapes:
@@ -33,11 +38,14 @@ def bce_iou_loss(logits, target):
     return F.binary_cross_entropy_with_logits(logits, target) + iou_loss(logits, target)
 
 
-def segmentation_loss(logits, target, labelled, weights=(1.0, 1.0, 1.0, 1.0)):
+def segmentation_loss(
+    logits: Sequence[Tensor], target: Tensor, labelled: Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
+) -> Tensor:
     """Sum over the stages (eq. 11), over the frames that have a label.
 
     Args:
-        logits: a sequence of [B, T, K, H, W]; K > 1 uses cross-entropy over the classes.
+        logits: (O_1, .., O_4), each [B, T, K, h, w] of any size: those of labelled frames are resized to the target's, in
+            float32. K > 1 uses cross-entropy over the classes.
         target: [B, T, H, W] whole numbers: 0/1, or the class for K > 1.
         labelled: [B, T] bool; on the CPU a GPU need not be waited for to say how many there are.
         weights: lambda_i, one a stage.
@@ -55,6 +63,7 @@ def segmentation_loss(logits, target, labelled, weights=(1.0, 1.0, 1.0, 1.0)):
     total = logits[0].new_zeros(())
     for weight, stage in zip(weights, logits):
         predicted = stage.flatten(0, 1)[chosen].to(torch.promote_types(stage.dtype, torch.float32))
+        predicted = resize(predicted, truth.shape[-2:])
         if predicted.shape[1] == 1:
             total = total + weight * bce_iou_loss(predicted, (truth > 0).unsqueeze(1).float())
         else:

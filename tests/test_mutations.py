@@ -38,7 +38,7 @@ NOTEBOOKS = {  # name: file of pcma_lib, what it holds once, what takes its plac
     "softmax axis": ("network/cim.py", "logits.softmax(1)", "logits.softmax(3)", "05"),
     "no progression": ("network/cim.py", "if coarser is None:", "if True:", "05"),
     "upsampling": ("network/layers.py", 'mode="bilinear"', 'mode="nearest"', "06"),
-    "order of stages": ("network/pcmanet.py", "logits.append(resize(stage", "logits.insert(0, resize(stage", "06"),
+    "order of stages": ("network/pcmanet.py", "stages.insert(0, logits", "stages.append(logits", "06"),
     "iou union": ("measure/metrics.py", "union = (predicted | truth)", "union = (predicted ^ truth)", "07"),
     "iou loss": ("losses.py", "probability + target - probability * target", "probability + target", "07"),
 }
@@ -78,8 +78,8 @@ TESTS = {  # the same with the test file that fails
     "half precision": ("use/checkpoints.py", "v.half() if v.is_floating", "v if v.is_floating", "test_publish"),
     "padded seconds": ("network/qsca.py", "audio_keys = valid[", "audio_keys = torch.ones_like(valid)[", "test_modules"),
     "padded against alone": ("network/pcmanet.py", "m * valid.reshape(-1, 1, 1, 1)", "m", "test_pcmanet"),
-    "continuity": ("network/pcmanet.py", 'audio if "continuity" in', 'heard if "continuity" in', "test_pcmanet"),
-    "logits of bf16": ("use/fast.py", "o.float() for o in out.logits", "o for o in out.logits", "test_inference"),
+    "continuity": ("network/variants.py", "audio, *masks)[0], audio", "audio, *masks)", "test_pcmanet"),
+    "logits of bf16": ("use/fast.py", "out.stages[0].float() if self.half", "out.stages[0] if self.half", "test_inference"),
     "minimal filtering": ("use/fast.py", "taps = self._taps / 24", "taps = self._taps / 23", "test_inference"),
 }
 # fmt: on

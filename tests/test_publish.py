@@ -33,7 +33,7 @@ class Doubled(PCMANet):
 
     def forward(self, frames, audio, valid=None):
         out = super().forward(frames, audio, valid)
-        return out._replace(logits=tuple(2 * o for o in out.logits))
+        return out._replace(stages=tuple(2 * o for o in out.stages))
 
 
 def clip():

@@ -21,7 +21,7 @@ from pcma_lib.network.qsca import choose_path
 from pcma_lib.training import loop as training
 from pcma_lib.training.config import TrainConfig
 from pcma_lib.training.recipe import prepare_for_speed
-from pcma_lib.use.fast import fast
+from pcma_lib.use import fast as speed
 
 WAITS = (DataDependentOutputException, DynamicOutputShapeException)
 
@@ -109,8 +109,9 @@ def test_the_fast_model_is_on_the_gpu_and_waits_for_nothing(network, backbone, m
     config = TrainConfig(network=network, backbone=backbone, channels=32)
     model = AudioVisualModel(**config.model_settings(), pretrained=False)
     kinds = set()
+    monkeypatch.setattr(speed, "_agree", lambda expected, found: expected.shape == found.shape)  # no values to compare
     with pretended_gpu(monkeypatch):
-        quick = fast(to_gpu(model))
+        quick = speed.fast(to_gpu(model))
         for module in quick.modules():
             if isinstance(module, nn.Conv2d):
                 module.register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))

@@ -6,14 +6,17 @@ reference [40] of the paper; its constants are listed where they are used.
 
 import soxr
 import torch
-from torch import nn
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from ..data.files import SAMPLE_RATE
 
 EXAMPLE_SECONDS = 0.96
 
 
-def mel_filters(bands=64, fft_size=512, sample_rate=SAMPLE_RATE, low_hz=125.0, high_hz=7500.0):
+def mel_filters(
+    bands: int = 64, fft_size: int = 512, sample_rate: int = SAMPLE_RATE, low_hz: float = 125.0, high_hz: float = 7500.0
+) -> Tensor:
     """VGGish's filter bank: triangles drawn over the mel axis, not over hertz, without normalisation.
 
     Returns:
@@ -24,12 +27,8 @@ def mel_filters(bands=64, fft_size=512, sample_rate=SAMPLE_RATE, low_hz=125.0, h
         return 1127.0 * torch.log1p(hz / 700.0)
 
     bins = mel(torch.linspace(0, sample_rate / 2, fft_size // 2 + 1, dtype=torch.float64))[:, None]
-    edges = torch.linspace(
-        mel(torch.tensor(low_hz, dtype=torch.float64)).item(),
-        mel(torch.tensor(high_hz, dtype=torch.float64)).item(),
-        bands + 2,
-        dtype=torch.float64,
-    )
+    low, high = mel(torch.tensor([low_hz, high_hz], dtype=torch.float64)).tolist()
+    edges = torch.linspace(low, high, bands + 2, dtype=torch.float64)
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
     rising = (bins - lower) / (centre - lower)
     falling = (upper - bins) / (upper - centre)
@@ -55,7 +54,7 @@ class LogMel(nn.Module):
         ValueError: not one or two dimensions, not finite, or shorter than one example (0.975 s).
     """
 
-    def __init__(self, sample_rate=SAMPLE_RATE):
+    def __init__(self, sample_rate: int = SAMPLE_RATE):
         super().__init__()
         if sample_rate <= 0:
             raise ValueError(f"sample_rate must be positive, got {sample_rate}")
@@ -63,7 +62,7 @@ class LogMel(nn.Module):
         self.register_buffer("window", torch.hann_window(400, periodic=True), persistent=False)
         self.register_buffer("filters", mel_filters(), persistent=False)
 
-    def forward(self, waveform):
+    def forward(self, waveform: ArrayLike) -> Tensor:
         waveform = torch.as_tensor(waveform, dtype=torch.float32, device=self.window.device)
         if waveform.ndim not in (1, 2):
             raise ValueError(f"waveform must be [N] or [channels, N], got {list(waveform.shape)}")
@@ -97,7 +96,7 @@ class VGGish(nn.Module):
         log_mel: [..., 1, 96, 64] -> [..., 128], the raw embedding without PCA, as AVS models use it.
     """
 
-    def __init__(self, width=1.0, batch_norm=False):
+    def __init__(self, width: float = 1.0, batch_norm: bool = False):
         super().__init__()
         a, b, c, d, hidden = (max(1, round(n * width)) for n in (64, 128, 256, 512, 4096))
         layers, previous = [], 1
@@ -112,7 +111,7 @@ class VGGish(nn.Module):
             nn.Linear(d * 6 * 4, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 128), nn.ReLU()
         )
 
-    def forward(self, log_mel):
+    def forward(self, log_mel: Tensor) -> Tensor:
         if log_mel.shape[-3:] != (1, 96, 64):
             raise ValueError(f"log_mel must be [..., 1, 96, 64], got {list(log_mel.shape)}")
         features = self.features(log_mel.reshape(-1, 1, 96, 64))
@@ -134,13 +133,13 @@ class Postprocessor(nn.Module):
         embedding: [..., 128] -> [..., 128] whole numbers from 0 to 255 (float), -2 to 2 in steps of 4/255.
     """
 
-    def __init__(self, eigenvectors, means):
+    def __init__(self, eigenvectors: Tensor, means: Tensor):
         super().__init__()
         if tuple(eigenvectors.shape) != (128, 128) or means.numel() != 128:
             raise ValueError(f"expected [128, 128] and 128 means, got {list(eigenvectors.shape)}, {list(means.shape)}")
         self.register_buffer("pca_eigen_vectors", eigenvectors.float())
         self.register_buffer("pca_means", means.float().reshape(128))
 
-    def forward(self, embedding):
+    def forward(self, embedding: Tensor) -> Tensor:
         whitened = (embedding - self.pca_means) @ self.pca_eigen_vectors.T
         return ((whitened.clamp(-2.0, 2.0) + 2.0) * (255.0 / 4.0)).floor()

@@ -1,7 +1,7 @@
 """Audio-Visual Group Attention: where the picture agrees with the sound (paper III-B, fig. 3)."""
 
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from .layers import CBR
 
@@ -21,7 +21,7 @@ class AVGA(nn.Module):
         ValueError: channels not divisible by groups.
     """
 
-    def __init__(self, channels=256, groups=8):
+    def __init__(self, channels: int = 256, groups: int = 8):
         super().__init__()
         if channels % groups:
             raise ValueError(f"channels ({channels}) must be divisible by groups ({groups})")
@@ -30,7 +30,7 @@ class AVGA(nn.Module):
         self.audio = nn.Sequential(nn.Linear(channels, channels), nn.Linear(channels, channels // groups), nn.ReLU())
         self.out = CBR(channels, channels, kernel_size=1)
 
-    def attention(self, visual, audio):
+    def attention(self, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """The grouped map [N, g, C/g, H, W] and its attention [N, g, H, W] in [0, 1] (both operands passed a ReLU)."""
         grouped = self.visual(visual).unflatten(1, (self.groups, -1))
         n, g, c, h, w = grouped.shape
@@ -39,6 +39,6 @@ class AVGA(nn.Module):
         product = product.view(n, h, w, g).permute(0, 3, 1, 2)
         return grouped, product / grouped.norm(dim=2).clamp(min=1e-12)
 
-    def forward(self, visual, audio):
+    def forward(self, visual: Tensor, audio: Tensor) -> Tensor:
         grouped, attention = self.attention(visual, audio)
         return self.out((grouped * attention.unsqueeze(2)).flatten(1, 2))

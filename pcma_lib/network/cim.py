@@ -2,10 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 
-def confidence(logits):
+def confidence(logits: Tensor) -> Tensor:
     """How sure the prediction is of each pixel: [N, K, H, W] -> [N, 1, H, W] in [0.5, 1] (K = 1) or [1/K, 1].
 
     For K = 1 the larger of p and 1 - p with p = sigmoid(logit); for K > 1 the largest softmax probability. In float32
@@ -32,13 +32,13 @@ class ConfidenceInducedMasking(nn.Module):
         ValueError: threshold outside (0.5, 1), or batch sizes that differ.
     """
 
-    def __init__(self, threshold=0.99):
+    def __init__(self, threshold: float = 0.99):
         super().__init__()
         if not 0.5 < threshold < 1:
             raise ValueError(f"threshold must lie in (0.5, 1), got {threshold}")
         self.threshold = threshold
 
-    def forward(self, logits, coarser=None):
+    def forward(self, logits: Tensor, coarser: Tensor | None = None) -> Tensor:
         mask = (confidence(logits.detach()) < self.threshold).to(logits.dtype)
         if coarser is None:
             return mask

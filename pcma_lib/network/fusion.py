@@ -1,6 +1,6 @@
 """Guided Fusion and the prediction head of a stage (paper III-D, fig. 2)."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from .layers import CBR, resize
 
@@ -9,22 +9,22 @@ class GuidedFusion(nn.Module):
     """CBR(V_i + CBR(up(coarser)) + CBR(up(G_i))).
 
     Args:
-        channels: C. coarsest: True for stage 4, which has no coarser features. guided: False leaves the guide out.
+        channels: C. coarsest: True for stage 4, which has no coarser features.
 
     Shapes:
         visual: V_i [N, C, H, W]; guide: G_i [N, C, h, w]; coarser: fused features of stage i + 1, [N, C, h', w'].
         returns: [N, C, H, W].
     """
 
-    def __init__(self, channels=256, coarsest=False, guided=True):
+    def __init__(self, channels: int = 256, coarsest: bool = False):
         super().__init__()
         self.coarse = None if coarsest else CBR(channels, channels)
-        self.guide = CBR(channels, channels) if guided else None
+        self.guide = CBR(channels, channels)
         self.out = CBR(channels, channels)
 
-    def forward(self, visual, guide, coarser=None):
+    def forward(self, visual: Tensor, guide: Tensor, coarser: Tensor | None = None) -> Tensor:
         size = visual.shape[-2:]
-        fused = visual if self.guide is None else visual + self.guide(resize(guide, size))
+        fused = visual + self.guide(resize(guide, size))
         if self.coarse is not None:
             fused = fused + self.coarse(resize(coarser, size))
         return self.out(fused)
@@ -33,5 +33,5 @@ class GuidedFusion(nn.Module):
 class Head(nn.Sequential):
     """CBR to C / 2 channels (128 of 256), 1x1 convolution to K logits."""
 
-    def __init__(self, channels=256, num_classes=1):
+    def __init__(self, channels: int = 256, num_classes: int = 1):
         super().__init__(CBR(channels, channels // 2), nn.Conv2d(channels // 2, num_classes, 1))

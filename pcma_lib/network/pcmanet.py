@@ -1,31 +1,44 @@
 """PCMANet: the pyramid, four AVGA, four QSCA steered by CIM, and the fusing decoder (paper III, fig. 2)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .avga import AVGA
-from .cim import ConfidenceInducedMasking
-from .fusion import GuidedFusion, Head
+from .fusion import Head
 from .layers import resize
-from .qsca import QSCA
-from .released import load_renamed, released_names, rename_released
+from .released import State, filled_up, load_renamed, released_names, rename_released
+from .variants import parts
 from .visual import VisualPyramid
 
 STAGES = 4
-PARTS = ("avga", "qsca", "mask", "continuity", "progression")  # what `without` can leave out
 
 
 class PCMAOutput(NamedTuple):
     """What a forward pass gives.
 
-    logits: (O_1, .., O_4), finest first, each [B, T, K, H, W] resized to the frames.
-    masks: (M_3, M_2, M_1), coarsest first, each [B, T, 1, h, w], 1 = the token was kept as a query.
+    stages: (O_1, .., O_4), finest first, each [B, T, K, h, w] at the size at which its stage computed it.
+    masks: (M_3, M_2, M_1), coarsest first, each [B, T, 1, h, w], 1 = the token was kept as a query. M_1 has an eighth of
+        the frames' height and width. A network without masks gives its logits at the frames' size.
     """
 
-    logits: tuple
-    masks: tuple
+    stages: tuple[Tensor, ...]
+    masks: tuple[Tensor, ...] = ()
+
+    @property
+    def logits(self) -> tuple[Tensor, ...]:
+        """(O_1, .., O_4), each resized to the frames: [B, T, K, H, W]."""
+        if not self.masks:
+            return self.stages
+        size = [8 * side for side in self.masks[-1].shape[-2:]]
+        return tuple(resize(o.flatten(0, 1), size).unflatten(0, o.shape[:2]) for o in self.stages)
+
+
+def check_frames(frames: Tensor) -> tuple[int, int]:
+    """B and T of frames [B, T, 3, H, W]; a ValueError for any other shape."""
+    if frames.ndim != 5 or frames.shape[2] != 3:
+        raise ValueError(f"frames must be [B, T, 3, H, W], got {list(frames.shape)}")
+    return frames.shape[:2]
 
 
 class PCMANet(nn.Module):
@@ -39,9 +52,9 @@ class PCMANet(nn.Module):
         as_released: reproduce the faults of the published code, see `QSCA`. True also fills up shorter clips to `seconds`,
             with silence and zeros that it attends to as that code does: a clip's result depends on no other in its batch.
         seconds: the fixed T of that code; None takes 10 with classes (AVSS), 5 without (S4, MS3).
-        without: parts to leave out, for the ablation of Table IV, from `PARTS`. "avga": the sound is added to every
-            pixel; "qsca": no guide; "mask": all tokens are queries; "continuity": each QSCA hears the first sound, not
-            what the coarser one made of it; "progression": a mask is not multiplied by the coarser one.
+        without: parts to leave out, for the ablation of Table IV; `variants` has what takes their place. "avga": the sound
+            is added to every pixel; "qsca": no guide; "mask": all tokens are queries; "continuity": each QSCA hears the
+            first sound, not what the coarser one made of it; "progression": a mask is not multiplied by the coarser one.
 
     Shapes:
         frames: [B, T, 3, H, W], ImageNet-normalised, H and W divisible by 32, any T.
@@ -55,94 +68,62 @@ class PCMANet(nn.Module):
 
     def __init__(
         self,
-        backbone="resnet50",
-        channels=256,
-        groups=8,
-        threshold=0.99,
-        num_classes=1,
-        as_released=False,
-        heads=8,
-        pretrained=False,
-        stages=None,
-        without=(),
-        seconds=None,
+        backbone: str = "resnet50",
+        channels: int = 256,
+        groups: int = 8,
+        threshold: float = 0.99,
+        num_classes: int = 1,
+        as_released: bool | str = False,
+        heads: int = 8,
+        pretrained: bool | str = False,
+        stages: Sequence[int] | None = None,
+        without: Sequence[str] = (),
+        seconds: int | None = None,
     ):
         super().__init__()
-        if unknown := set(without) - set(PARTS):
-            raise ValueError(f"without takes {', '.join(PARTS)}; got {', '.join(sorted(unknown))}")
-        self.without, self.finest_only = frozenset(without), False  # True: logits hold O_1 alone, see inference.py
+        part, quirks = parts(without), {"as_released": as_released, "resized": False}
         self.seconds = (seconds or (10 if num_classes > 1 else 5)) if as_released is True else None
         self.pyramid = VisualPyramid(backbone, channels, pretrained, stages)
         self.audio = nn.Linear(128, channels)
-        has_avga, has_qsca = "avga" not in without, "qsca" not in without
-        self.avga = nn.ModuleList(AVGA(channels, groups) for _ in range(STAGES * has_avga))
-        self.qsca = nn.ModuleList(QSCA(channels, heads, as_released=as_released) for _ in range(STAGES * has_qsca))
-        self.cim = ConfidenceInducedMasking(threshold)
-        self.fusion = nn.ModuleList(GuidedFusion(channels, i == STAGES - 1, guided=has_qsca) for i in range(STAGES))
+        self.avga = nn.ModuleList(part["avga"](channels, groups) for _ in range(STAGES))
+        self.qsca = nn.ModuleList(part["qsca"](channels, heads, **quirks) for _ in range(STAGES))
+        self.cim = part["cim"](threshold)
+        self.fusion = nn.ModuleList(part["fusion"](channels, coarsest=i == STAGES - 1) for i in range(STAGES))
         self.heads = nn.ModuleList(Head(channels, num_classes) for _ in range(STAGES))
 
-    def forward(self, frames, audio, valid=None):
-        if frames.ndim != 5 or frames.shape[2] != 3:
-            raise ValueError(f"frames must be [B, T, 3, H, W], got {list(frames.shape)}")
-        b, t = frames.shape[:2]
+    def forward(self, frames: Tensor, audio: Tensor, valid: Tensor | None = None) -> PCMAOutput:
+        b, t = check_frames(frames)
         if audio.shape != (b, t, 128):
             raise ValueError(f"audio must be {[b, t, 128]} to go with frames {list(frames.shape)}, got {list(audio.shape)}")
-        filled_up = self.seconds and (t != self.seconds or torch.jit.is_tracing())  # a trace is for clips of any length
-        compute = self._filled_up if filled_up else self._coarse_to_fine
-        return compute(frames, audio, valid)
-
-    def _filled_up(self, frames, audio, valid):
-        """`_coarse_to_fine` of clips that are brought to the published code's T."""
-        b, t = frames.shape[:2]
-        if t > self.seconds:
-            raise ValueError(f"this released network takes clips of at most {self.seconds} s, got {t} s; set seconds={t}")
-
-        def fill(x):
-            filled = x.new_zeros(b, self.seconds, *x.shape[2:])
-            filled[:, :t] = x
-            return filled
-
-        valid = frames.new_ones(b, t, dtype=torch.bool) if valid is None else valid
-        out = self._coarse_to_fine(fill(frames), fill(audio), fill(valid))
-        return PCMAOutput(*(tuple(x[:, :t] for x in part) for part in out))
+        if self.seconds:
+            return filled_up(self._coarse_to_fine, self.seconds, frames, audio, valid)
+        return self._coarse_to_fine(frames, audio, valid)
 
     def _coarse_to_fine(self, frames, audio, valid):
-        b, t = frames.shape[:2]
-        maps = self.pyramid(frames.flatten(0, 1))
+        clips = frames.shape[:2]
+        maps = self.pyramid(frames.flatten(0, 1))  # F_1 .. F_4, each [B*T, C, h, w]
         if valid is not None:
             maps = [m * valid.reshape(-1, 1, 1, 1) for m in maps]
-            audio = audio * valid[..., None] if self.seconds else audio
-        audio = self.audio(audio)
+        audio = self.audio(audio)  # A_4, [B, T, C]
         sound = audio.flatten(0, 1)
-        if "avga" in self.without:
-            aligned = [m + sound[..., None, None] for m in maps]
-        else:
-            aligned = [avga(m, sound) for avga, m in zip(self.avga, maps)]  # V_1 .. V_4
+        aligned = [avga(m, sound) for avga, m in zip(self.avga, maps)]  # V_1 .. V_4
 
-        logits, masks, fused, guide, mask = [], [], None, None, None
+        stages, masks, fused, mask = [], [], None, None
         for i in reversed(range(STAGES)):
-            if self.qsca:
-                per_clip = None if mask is None else mask.unflatten(0, (b, t))
-                visual = aligned[i].unflatten(0, (b, t))
-                hear = i > 0 or not self.finest_only  # nothing follows that would use what stage 1 heard
-                guide, heard = self.qsca[i](visual, audio, per_clip, valid, resized=False, hear=hear)  # the fusion resizes
-                guide, audio = guide.flatten(0, 1), audio if "continuity" in self.without else heard
-            fused = self.fusion[i](aligned[i], guide, fused)
-            stage = self.heads[i](fused)
-            if i == 0 or not self.finest_only:
-                logits.append(resize(stage, frames.shape[-2:]).unflatten(0, (b, t)))
-            if i:
-                mask = self._mask(stage, mask)
-                masks.append(mask.unflatten(0, (b, t)))
-        return PCMAOutput(tuple(reversed(logits)), tuple(masks))
-
-    def _mask(self, logits, coarser):
-        if "mask" in self.without:
-            return logits.new_ones(len(logits), 1, *logits.shape[-2:])
-        return self.cim(logits, None if "progression" in self.without else coarser)
+            visual = aligned[i].unflatten(0, clips)  # [B, T, C, h, w]
+            guide, audio = self.qsca[i](visual, audio, masks[-1] if masks else None, valid)
+            fused = self.fusion[i](aligned[i], guide.flatten(0, 1), fused)
+            logits = self.heads[i](fused)  # [B*T, K, h, w]
+            stages.insert(0, logits.unflatten(0, clips))
+            if i:  # the finest stage has nobody to guide
+                mask = self.cim(logits, mask)
+                masks.append(mask.unflatten(0, clips))
+        return PCMAOutput(tuple(stages), tuple(masks))
 
     @classmethod
-    def from_released(cls, state_dict, backbone="resnet50", num_classes=1, seconds=None):
+    def from_released(
+        cls, state_dict: State, backbone: str = "resnet50", num_classes: int = 1, seconds: int | None = None
+    ) -> "PCMANet":
         """The published checkpoint as it computes, its two faults included (`as_released=True`).
 
         Args:

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from .layers import resize
 
@@ -19,29 +19,37 @@ class QSCA(nn.Module):
         as_released: True reproduces two faults of the published code: tokens are reshaped to a map without a transpose,
             and no gradient reaches the queries of selected tokens; and attends to padded seconds, as that code does.
             "scrambled" or "detached" reproduces the first or the second fault alone.
-        dense: True asks for every token and drops what was not selected, instead of gathering first: the same result
-            for more operations, but of shapes that do not depend on the mask: they compile to one graph, and a GPU need
-            not tell how many were selected. None takes this path on a GPU alone. A traced or exported model always
-            takes it, as the number of tokens that its example selected would stay in it.
+        dense: True asks for every token and drops what was not selected, instead of gathering first. The result is the
+            same for more operations, but no shape depends on the mask: it compiles to one graph, and a GPU need not
+            tell how many were selected. None takes this path on a GPU alone. A traced or exported model always takes
+            it, as the number of tokens that its example selected would stay in it.
+        resized: False leaves the guide at the grid's size, for a `GuidedFusion` that resizes it.
 
     Shapes:
         visual: [B, T, C, H, W]; audio: [B, T, C].
         mask: [B, T, 1, h, w], 1 = selected; None selects every token.
         valid: [B, T] bool, False for padded seconds, which then are nobody's keys (each clip needs a valid one).
-        returns: guide [B, T, C, H, W] (tokens pooled to the grid, resized back; resized=False leaves it at the grid's
-            size) and audio [B, T, C] (hear=False leaves out eq. 3a, and the audio is returned after its Linear).
+        returns: guide [B, T, C, H, W], from tokens that were pooled to the grid and resized back, and audio [B, T, C].
 
     Raises:
         ValueError: shapes that do not fit, heads that do not divide channels, an as_released that is not known.
     """
 
-    def __init__(self, channels=256, heads=8, grid=None, as_released=False, dense=None):
+    def __init__(
+        self,
+        channels: int = 256,
+        heads: int = 8,
+        grid: int | None = None,
+        as_released: bool | str = False,
+        dense: bool | None = None,
+        resized: bool = True,
+    ):
         super().__init__()
         if channels % heads:
             raise ValueError(f"channels ({channels}) must be divisible by heads ({heads})")
         if as_released not in (False, True, "scrambled", "detached"):
             raise ValueError(f'as_released must be True, False, "scrambled" or "detached"; got {as_released!r}')
-        self.heads, self.grid, self.as_released, self.dense = heads, grid, as_released, dense
+        self.heads, self.grid, self.as_released, self.dense, self.resized = heads, grid, as_released, dense, resized
         self.audio = nn.Linear(channels, channels)
         self.visual = nn.Linear(channels, channels)
         self.norm = nn.LayerNorm(channels)
@@ -50,7 +58,9 @@ class QSCA(nn.Module):
         self.audio_qkv = nn.Linear(channels, 3 * channels, bias=False)
         self.out = nn.Linear(channels, channels)
 
-    def forward(self, visual, audio, mask=None, valid=None, resized=True, hear=True):
+    def forward(
+        self, visual: Tensor, audio: Tensor, mask: Tensor | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         b, t, c, height, width = visual.shape
         if audio.shape != (b, t, c):
             raise ValueError(f"audio must be {[b, t, c]} to go with visual {list(visual.shape)}, got {list(audio.shape)}")
@@ -65,10 +75,9 @@ class QSCA(nn.Module):
             audio_keys = valid[:, None, None, :]
             visual_keys = valid.repeat_interleave(h * w, dim=1)[:, None, None, :]
 
-        if hear:
-            visual_k, visual_v = map(self._split, self.visual_kv(visual_norm).chunk(2, dim=-1))
-            heard = F.scaled_dot_product_attention(audio_q, visual_k, visual_v, attn_mask=visual_keys)
-            audio = audio + self.out(self._merge(heard))
+        visual_k, visual_v = map(self._split, self.visual_kv(visual_norm).chunk(2, dim=-1))
+        heard = F.scaled_dot_product_attention(audio_q, visual_k, visual_v, attn_mask=visual_keys)
+        audio = audio + self.out(self._merge(heard))
 
         dense = visual.device.type == "cuda" if self.dense is None else self.dense
         dense = dense or torch.jit.is_tracing() or torch.compiler.is_exporting()
@@ -90,7 +99,7 @@ class QSCA(nn.Module):
         tokens = tokens.reshape(b * t, h * w, c)
         scrambled = self.as_released in (True, "scrambled")
         maps = (tokens if scrambled else tokens.mT).reshape(b * t, c, h, w)
-        return (resize(maps, (height, width)) if resized else maps).unflatten(0, (b, t)), audio
+        return (resize(maps, (height, width)) if self.resized else maps).unflatten(0, (b, t)), audio
 
     def _grid_of(self, visual, mask):
         b, t, _, height, width = visual.shape
@@ -108,14 +117,14 @@ class QSCA(nn.Module):
         return tokens.transpose(1, 2).flatten(2)
 
 
-def choose_path(model, dense):
+def choose_path(model: nn.Module, dense: bool | None) -> None:
     """Let every `QSCA` of a model take its dense path, or gather what is selected; None: as suits the device."""
     for module in model.modules():
         if isinstance(module, QSCA):
             module.dense = dense
 
 
-def gather_selected(tokens, mask):
+def gather_selected(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Collect each clip's selected tokens (Gather of eq. 4a).
 
     Clips select different numbers, so all are filled up to the largest with tokens that were not selected;
@@ -131,7 +140,7 @@ def gather_selected(tokens, mask):
     return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1])), index
 
 
-def scatter_selected(tokens, index, mask):
+def scatter_selected(tokens: Tensor, index: Tensor, mask: Tensor) -> Tensor:
     """Put gathered tokens back to their places, zeros elsewhere: [B, n, C], [B, n], [B, N] -> [B, N, C]."""
     tokens = tokens * (mask != 0).gather(1, index)[..., None].to(tokens.dtype)
     out = tokens.new_zeros(*mask.shape, tokens.shape[-1])

@@ -1,9 +1,15 @@
-"""The published checkpoints' parameter names, and ours."""
+"""The published checkpoints: their parameters' names and ours, and their one length of clips."""
 
 import re
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
 
 
-def released_names(state):
+def released_names(state: State) -> State:
     """A published state dict by its plain names.
 
     What wrappers put in front (`module.`, `_orig_mod.`) is taken off, and what a profiler counted (`total_ops`,
@@ -13,7 +19,7 @@ def released_names(state):
     return {re.sub(r"^(module\.)+", "", k.replace("_orig_mod.", "")): v for k, v in state.items()}
 
 
-def load_renamed(model, renamed):
+def load_renamed(model: nn.Module, renamed: State) -> None:
     """Load parameters strictly, naming all that is wrong in one message."""
     expected = model.state_dict()
     wrong = [f"missing: {k}" for k in expected.keys() - renamed.keys()]
@@ -24,6 +30,26 @@ def load_renamed(model, renamed):
     if wrong:
         raise ValueError("the checkpoint does not fit:\n  " + "\n  ".join(sorted(wrong)))
     model.load_state_dict(renamed)
+
+
+def filled_up(compute: Callable, seconds: int, frames: Tensor, audio: Tensor, valid: Tensor | None = None) -> tuple:
+    """`compute(frames, audio, valid)` of clips filled up with zeros to the published code's T, cut to their length again.
+
+    Raises:
+        ValueError: clips of more than `seconds` frames.
+    """
+    b, t = frames.shape[:2]
+    if t > seconds:
+        raise ValueError(f"this released network takes clips of at most {seconds} s, got {t} s; set seconds={t}")
+
+    def fill(x):
+        filled = x.new_zeros(b, seconds, *x.shape[2:])
+        filled[:, :t] = x
+        return filled
+
+    valid = frames.new_ones(b, t, dtype=torch.bool) if valid is None else valid
+    out = compute(fill(frames), fill(audio * valid[..., None]), fill(valid))
+    return type(out)(*(tuple(x[:, :t] for x in part) for part in out))
 
 
 _RENAME = {  # after stages have been counted from 0: avga1. is avga.0. then
@@ -49,7 +75,7 @@ _RENAME = {  # after stages have been counted from 0: avga1. is avga.0. then
 _DEAD = re.compile(r"resnet\.layer[34]_2\.|gf4\.seq2\.|(resnet|encoder_backbone)\.(fc|head)\.")  # no forward pass uses these
 
 
-def rename_released(state, encoder):
+def rename_released(state: State, encoder: nn.Module) -> State:
     """Released names to ours, without what no released forward pass uses."""
     renamed, pvt = {}, {}
     for key, value in state.items():
@@ -71,7 +97,7 @@ def rename_released(state, encoder):
     return renamed
 
 
-def rename_avs(state, encoder):
+def rename_avs(state: State, encoder: nn.Module) -> State:
     """The same for AVS, whose 1x1x1 convolutions [out, in, 1, 1, 1] are linear maps [out, in] here."""
     renamed = {}
     for key, value in rename_released(state, encoder).items():

@@ -3,11 +3,13 @@
 Zhou et al., "Audio-visual segmentation", ECCV 2022 (reference [25] of the paper), as its authors' code computes it.
 """
 
-import torch.nn.functional as F
-from torch import nn
+from collections.abc import Sequence
 
-from .pcmanet import STAGES, PCMAOutput
-from .released import load_renamed, released_names, rename_avs
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .pcmanet import STAGES, PCMAOutput, check_frames
+from .released import State, load_renamed, released_names, rename_avs
 from .visual import VisualPyramid
 
 RATES = (3, 6, 12, 18)
@@ -16,20 +18,20 @@ RATES = (3, 6, 12, 18)
 class DilatedSum(nn.ModuleList):
     """Sum of four 3x3 convolutions, dilated by 3, 6, 12 and 18; no norm, no activation. [N, in, h, w] -> [N, out, h, w]."""
 
-    def __init__(self, in_channels, out_channels):
+    def __init__(self, in_channels: int, out_channels: int):
         super().__init__(nn.Conv2d(in_channels, out_channels, 3, padding=r, dilation=r) for r in RATES)
         for conv in self:
             nn.init.normal_(conv.weight, std=0.01)
 
-    def forward(self, features):
+    def forward(self, features: Tensor) -> Tensor:
         return sum(conv(features) for conv in self)
 
 
 class DilatedPyramid(VisualPyramid):
     """`VisualPyramid` with a `DilatedSum` to C channels a stage in place of the CBR."""
 
-    def __init__(self, backbone="resnet50", channels=256, pretrained=False, stages=None):
-        super().__init__(backbone, channels, pretrained, stages)
+    def __init__(self, backbone: str = "resnet50", channels: int = 256, **options):
+        super().__init__(backbone, channels, **options)
         self.project = nn.ModuleList(DilatedSum(c, channels) for c in self.encoder.feature_info.channels())
 
 
@@ -54,7 +56,7 @@ class TPAVI(nn.Module):
         ValueError: audio that does not fit visual.
     """
 
-    def __init__(self, channels=256, inner=None, associative=False):
+    def __init__(self, channels: int = 256, inner: int | None = None, associative: bool = False):
         super().__init__()
         inner = inner or channels // 2
         self.associative = associative
@@ -66,7 +68,7 @@ class TPAVI(nn.Module):
         nn.init.zeros_(self.out[1].weight)
         self.norm = nn.LayerNorm(channels)
 
-    def forward(self, visual, audio, valid=None):
+    def forward(self, visual: Tensor, audio: Tensor, valid: Tensor | None = None) -> Tensor:
         b, t, c, h, w = visual.shape
         if audio.shape != (b, t, 128):
             raise ValueError(f"audio must be {[b, t, 128]} to go with visual {list(visual.shape)}, got {list(audio.shape)}")
@@ -89,12 +91,12 @@ class ResidualUnit(nn.Module):
     The first ReLU of the published code works in place, so that what it adds is ReLU(x), not x: kept.
     """
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, features):
+    def forward(self, features: Tensor) -> Tensor:
         features = F.relu(features)
         return features + self.conv2(F.relu(self.conv1(features)))
 
@@ -106,12 +108,12 @@ class TopDownFusion(nn.Module):
         features, coarser: [N, C, h, w]. Returns [N, C, 2h, 2w].
     """
 
-    def __init__(self, channels, coarsest=False):
+    def __init__(self, channels: int, coarsest: bool = False):
         super().__init__()
         self.skip = None if coarsest else ResidualUnit(channels)
         self.out = ResidualUnit(channels)
 
-    def forward(self, features, coarser=None):
+    def forward(self, features: Tensor, coarser: Tensor | None = None) -> Tensor:
         if self.skip is not None:
             features = coarser + self.skip(features)
         return F.interpolate(self.out(features), scale_factor=2, mode="bilinear", align_corners=True)
@@ -135,10 +137,17 @@ class AVSBaseline(nn.Module):
     """
 
     def __init__(
-        self, backbone="resnet50", channels=256, num_classes=1, associative=False, pretrained=False, stages=None, inner=None
+        self,
+        backbone: str = "resnet50",
+        channels: int = 256,
+        num_classes: int = 1,
+        associative: bool = False,
+        pretrained: bool | str = False,
+        stages: Sequence[int] | None = None,
+        inner: int | None = None,
     ):
         super().__init__()
-        self.pyramid = DilatedPyramid(backbone, channels, pretrained, stages)
+        self.pyramid = DilatedPyramid(backbone, channels, pretrained=pretrained, stages=stages)
         self.tpavi = nn.ModuleList(TPAVI(channels, inner, associative) for _ in range(STAGES))
         self.fusion = nn.ModuleList(TopDownFusion(channels, coarsest=i == STAGES - 1) for i in range(STAGES))
         self.head = nn.Sequential(
@@ -149,10 +158,8 @@ class AVSBaseline(nn.Module):
             nn.Conv2d(channels // 8, num_classes, 1),
         )
 
-    def forward(self, frames, audio, valid=None):
-        if frames.ndim != 5 or frames.shape[2] != 3:
-            raise ValueError(f"frames must be [B, T, 3, H, W], got {list(frames.shape)}")
-        clips = frames.shape[:2]
+    def forward(self, frames: Tensor, audio: Tensor, valid: Tensor | None = None) -> PCMAOutput:
+        clips = check_frames(frames)
         maps = [m.unflatten(0, clips) for m in self.pyramid(frames.flatten(0, 1))]
         if valid is not None:
             maps = [m * valid[:, :, None, None, None] for m in maps]
@@ -162,7 +169,9 @@ class AVSBaseline(nn.Module):
         return PCMAOutput((self.head(fused).unflatten(0, clips),), ())
 
     @classmethod
-    def from_released(cls, state_dict, backbone="resnet50", num_classes=1, associative=False):
+    def from_released(
+        cls, state_dict: State, backbone: str = "resnet50", num_classes: int = 1, associative: bool = False
+    ) -> "AVSBaseline":
         """The published checkpoint.
 
         Args:

@@ -1,17 +1,18 @@
 """Visual features of four sizes: a timm encoder and a CBR to C channels each (paper III-A)."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torch import nn
+from torch import Tensor, nn
 
 from .layers import CBR
 
 
-def build_encoder(backbone, pretrained=False, stages=None):
+def build_encoder(backbone: str, pretrained: bool | str = False, stages: Sequence[int] | None = None) -> nn.Module:
     """A timm encoder that returns its maps at strides 4, 8, 16 and 32.
 
     Args:
@@ -53,7 +54,7 @@ def build_encoder(backbone, pretrained=False, stages=None):
         ) from error
 
 
-def fixed_size(encoder):
+def fixed_size(encoder: nn.Module) -> tuple[int, int] | None:
     """The one picture size (H, W) that an encoder takes, or None for those that take any."""
     size = encoder.pretrained_cfg["input_size"][-2:]
     if not encoder.pretrained_cfg.get("fixed_input_size"):
@@ -77,7 +78,13 @@ class VisualPyramid(nn.Module):
         ValueError: height or width that do not divide, or that the encoder does not take.
     """
 
-    def __init__(self, backbone="resnet50", channels=256, pretrained=False, stages=None):
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        channels: int = 256,
+        pretrained: bool | str = False,
+        stages: Sequence[int] | None = None,
+    ):
         super().__init__()
         self.encoder = build_encoder(backbone, pretrained, stages)
         self.backbone, self.size = backbone, fixed_size(self.encoder)
@@ -91,7 +98,7 @@ class VisualPyramid(nn.Module):
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
 
-    def forward(self, frames):
+    def forward(self, frames: Tensor) -> list[Tensor]:
         size = tuple(frames.shape[-2:])
         if size[0] % 32 or size[1] % 32:
             raise ValueError(f"height and width must be divisible by 32, got {list(size)}")

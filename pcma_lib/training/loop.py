@@ -254,7 +254,7 @@ def _backward(model, parts, config, accelerator):
         batch = part.to(accelerator.device)
         with accelerator.autocast():
             out = model(batch.frames, batch.log_mel, batch.valid)
-        loss = segmentation_loss(out.logits, batch.masks, part.labelled, config.stage_weights) * share
+        loss = segmentation_loss(out.stages, batch.masks, part.labelled, config.stage_weights) * share
         accelerator.backward(loss / config.accumulate)
         kept = [(m.mean((2, 3, 4)) * batch.valid).sum() / seconds for m in out.masks]
         kept = kept or [loss.new_full((), math.nan)] * len(KEPT)  # AVS has no masks

@@ -1,28 +1,35 @@
-"""A trained model made fast for inference: the same logits from fewer and better-laid operations."""
+"""A trained model made fast for inference, or exported as a graph of its own: the same logits O_1."""
 
 import copy
-from collections import OrderedDict
-from functools import wraps
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import lru_cache, partial
+from itertools import pairwise
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ..data.files import write_atomically
 from ..network.fusion import GuidedFusion
-from ..network.pcmanet import PCMANet, PCMAOutput
+from ..network.layers import CBR
+from ..network.pcmanet import PCMAOutput
 from ..network.qsca import choose_path
 from ..network.visual import VisualPyramid
+from .inputs import ASSUMED
 
 
-def fast(model, compile=False):
+def fast(model: nn.Module, compile: bool = False) -> nn.Module:
     """A copy of a model for inference, with the same call and, within rounding, the same O_1.
 
     Batch norms are folded into the convolutions before them, tensors are channels-last, grouped 1x1 convolutions are one
-    dense product, coarser logits are not resized (`logits` is (O_1,)). On a CPU, `UpsampledCBR` spares Guided Fusion its
-    upsampled maps, and wide 3x3 convolutions over large maps go by `Winograd`, unless compiled. On a GPU, convolutions and
-    products run in bf16 where it computes that, and QSCA takes its dense path, which needs no word from the GPU on how
-    many tokens were selected.
+    dense product, and `logits` is (O_1,). On a CPU, `UpsampledCBR` spares Guided Fusion its upsampled maps, and wide 3x3
+    convolutions over large maps go by `Winograd`, unless compiled. On a GPU, convolutions and products run in bf16 where
+    it computes that, and QSCA takes its dense path, which needs no word from the GPU on how many tokens were selected.
 
     Args:
         model: an `AudioVisualModel`, `PCMANet` or `AVSBaseline`, on the device where it will run.
@@ -31,55 +38,122 @@ def fast(model, compile=False):
     Returns:
         nn.Module in evaluation mode, for inference alone: it can be neither trained nor saved.
     """
-    model = copy.deepcopy(model).eval().requires_grad_(False)
+    model = _folded(_for_inference(model, dense=True if compile else None))
     gpu = next(model.parameters()).device.type == "cuda"
-    choose_path(model, dense=True if compile else None)
-    _fold_batch_norms(model)
-    for module in list(model.modules()):
-        if isinstance(module, PCMANet):
-            module.finest_only = True
-            if not gpu:
-                module.fusion = nn.ModuleList(map(UpsampledFusion, module.fusion))
-    if not gpu and not compile:
-        for module in list(model.modules()):
-            for name, conv in module.named_children():
-                if Winograd.gains(conv):
-                    setattr(module, name, Winograd(conv))
-    model = model.to(memory_format=torch.channels_last)
-    if gpu and torch.cuda.is_bf16_supported(including_emulation=False):
-        model = _HalfPrecision(model)
+    if not gpu:
+        _replace(model, UpsampledFusion)
+        if not compile:
+            _replace(model, Winograd)
+    half = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    model = FinestOnly(model.to(memory_format=torch.channels_last), half)
     # freezing lets the compiler lay out the weights for good and join a convolution with the ReLU behind it
     return torch.compile(model, fullgraph=True, options={"freezing": True}) if compile else model
 
 
-def _fold_batch_norms(model):
-    """Fold each BatchNorm2d whose input is a convolution's output, as one small forward pass shows it."""
-    parents = {child: (parent, name) for parent in model.modules() for name, child in parent.named_children()}
-    made, pairs, hooks = {}, [], []
+def export(model: nn.Module, path: str | Path | None = None, image_size: int | None = None) -> ExportedProgram:
+    """A model as one graph, which runs wherever torch does, without this library.
 
-    def remember(module, inputs, output):
-        if isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in made:
-            pairs.append((made[id(inputs[0])][0], module))
-        elif isinstance(module, nn.Conv2d):
-            made[id(output)] = module, output  # the output is kept, so that its id stays its own
+    `torch.export.load(path).module()` reads it back. ONNX: `torch.onnx.export(export(model), f="model.onnx", dynamo=True)`
+    where onnx and onnxscript are installed.
 
-    for module in model.modules():
-        if isinstance(module, (nn.BatchNorm2d, nn.Conv2d)):
-            hooks.append(module.register_forward_hook(remember))
-    device = next(model.parameters()).device
-    sound = (128,) if hasattr(model, "pyramid") else (1, 96, 64)
+    Args:
+        model: an `AudioVisualModel`, `PCMANet` or `AVSBaseline`. It is not changed.
+        path: a file to write, by custom ending in .pt2.
+        image_size: pixels a side of the frames, fixed from then on. None takes what an `AudioVisualModel` was trained with.
+
+    Returns:
+        ExportedProgram of (frames [B, T, 3, S, S], log_mel [B, T, 1, 96, 64]) -> O_1 [B, T, K, S, S], for any B and T. A
+        network alone takes embeddings [B, T, 128] in place of log_mel. QSCA takes its dense path.
+    """
+    model = _for_inference(model, dense=True)
+    size = image_size or getattr(model, "inputs", ASSUMED)["image_size"]
+    longest = next((m.seconds for m in model.modules() if getattr(m, "seconds", None)), None)
+    dynamic = {0: Dim("clips", min=1), 1: Dim("seconds", min=1, max=longest)}
+    program = torch.export.export(_Exported(model), _example(model, (size, size), 2, 3), dynamic_shapes=(dynamic, dynamic))
+    if path is not None:
+        write_atomically(path, partial(torch.export.save, program))
+    return program
+
+
+class _Exported(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, frames, sound):
+        return self.model(frames, sound).logits[0]
+
+
+class FinestOnly(nn.Module):
+    """O_1 alone. `half` computes in bf16 what autocast takes, and gives float32 logits.
+
+    Shapes: those of the model; returns `PCMAOutput` with one stage.
+    """
+
+    def __init__(self, model: nn.Module, half: bool = False):
+        super().__init__()
+        self.model, self.half, self.inputs = model, half, getattr(model, "inputs", None)
+
+    def forward(self, frames: Tensor, sound: Tensor, valid: Tensor | None = None) -> PCMAOutput:
+        with torch.autocast(frames.device.type, torch.bfloat16) if self.half else nullcontext():
+            out = self.model(frames, sound, valid)
+        return PCMAOutput((out.stages[0].float() if self.half else out.stages[0],), out.masks)
+
+
+def _for_inference(model, dense):
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    choose_path(model, dense)
+    return model
+
+
+def _example(model, size, clips=1, seconds=1):
+    """Frames and sound as a model takes them; waves, so that no random number is used up."""
+    like = next(model.parameters())
+    sound = (1, 96, 64) if hasattr(model, "embed") else (128,)
+    shapes = (clips, seconds, 3, *size), (clips, seconds, *sound)
+    return tuple(torch.arange(torch.Size(s).numel(), device=like.device).sin().view(s).to(like.dtype) for s in shapes)
+
+
+@torch.no_grad()
+def _folded(model):
+    """The model with its batch norms folded; a model whose modules don't run in their order is left as it is."""
     size = next((m.size for m in model.modules() if isinstance(m, VisualPyramid)), None) or (64, 64)
-    with torch.no_grad():
-        model(torch.zeros(1, 1, 3, *size, device=device), torch.zeros(1, 1, *sound, device=device))
-    for hook in hooks:
-        hook.remove()
-    for conv, norm in pairs:
-        parent, name = parents[conv]
-        setattr(parent, name, _dense(fuse_conv_bn_eval(conv, norm)))
-        parent, name = parents[norm]
-        # timm's BatchNormAct2d is a batch norm, dropout and activation in one
-        rest = [getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)]
-        setattr(parent, name, nn.Sequential(*rest) if rest else nn.Identity())
+    example, folded = _example(model, size), _fold_batch_norms(copy.deepcopy(model))
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        if _agree(model(*example).stages[0], folded(*example).stages[0]):
+            return folded
+    warnings.warn("batch norms stay as they are, because folding them would change this model's logits", stacklevel=3)
+    return model
+
+
+def _agree(expected, found):
+    return (found - expected).norm() <= 1e-3 * expected.norm()
+
+
+def _fold_batch_norms(model):
+    """Fold each BatchNorm2d into the convolution that is registered right before it.
+
+    That is right where modules run in the order in which they are registered: the outputs tell.
+    """
+    for parent in list(model.modules()):
+        for (name, conv), (follower, norm) in pairwise(list(parent.named_children())):
+            owner = parent
+            while isinstance(conv, nn.Sequential) and len(conv):
+                owner, (name, conv) = conv, list(conv.named_children())[-1]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and conv.out_channels == norm.num_features:
+                setattr(owner, name, _dense(fuse_conv_bn_eval(conv, norm)))
+                # timm's BatchNormAct2d is a batch norm, dropout and activation in one
+                rest = [getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)]
+                setattr(parent, follower, nn.Sequential(*rest))
+    return model
+
+
+def _replace(model, kind):
+    """Put `kind(module)` in the place of each module that it fits."""
+    for parent in list(model.modules()):
+        for name, module in parent.named_children():
+            if kind.fits(module):
+                setattr(parent, name, kind(module))
 
 
 def _dense(conv):
@@ -92,15 +166,11 @@ def _dense(conv):
     return dense.requires_grad_(False)
 
 
-def _outside_autocast(forward):
-    """Computes in the weights' own precision: a user's autocast would give 16-bit products to 32-bit places."""
-
-    @wraps(forward)
-    def plain(self, features, *size):
-        with torch.autocast(features.device.type, enabled=False):
-            return forward(self, features.to(self.dtype), *size)
-
-    return plain
+@lru_cache(maxsize=64)
+def _growth(length, longer, dtype):
+    """[3, longer, length]: for each tap, linear growth and then the tap's shift, zeros outside."""
+    grown = F.interpolate(torch.eye(length)[None], size=longer, mode="linear")[0].T
+    return F.pad(grown, [0, 0, 1, 1]).unfold(0, longer, 1).mT.to(dtype)
 
 
 class UpsampledCBR(nn.Module):
@@ -115,30 +185,19 @@ class UpsampledCBR(nn.Module):
         features: [N, C, h, w]; size: (H, W). Returns [N, C', H, W], channels last.
     """
 
-    MATRICES = 16  # sizes remembered
-
-    def __init__(self, cbr):
+    def __init__(self, cbr: CBR):
         super().__init__()
         conv = cbr[0]
         self.register_buffer("weight", conv.weight.detach().permute(2, 1, 3, 0).flatten(2).contiguous())  # [dy, C, (dx, C')]
         self.register_buffer("bias", conv.bias.detach())
-        self.dtype, self._matrices = conv.weight.dtype, OrderedDict()
+        self.dtype = conv.weight.dtype
 
-    def _grow(self, length, longer):
-        """[3, longer, length]: for each tap, linear growth and then the tap's shift, zeros outside."""
-        if (length, longer) not in self._matrices:
-            grown = F.interpolate(torch.eye(length)[None], size=longer, mode="linear")[0].T
-            self._matrices[length, longer] = F.pad(grown, [0, 0, 1, 1]).unfold(0, longer, 1).mT.to(self.weight)
-            if len(self._matrices) > self.MATRICES:
-                self._matrices.popitem(last=False)
-        return self._matrices[length, longer]
-
-    @_outside_autocast
-    def forward(self, features, size):
+    @torch.autocast("cpu", enabled=False)  # else 16-bit products would come to 32-bit places
+    def forward(self, features: Tensor, size: Sequence[int]) -> Tensor:
+        features, (height, width) = features.to(self.dtype), size
         n, c, h, w = features.shape
-        height, width = size
-        rows = self._grow(h, height).transpose(0, 1).flatten(1)  # [H, (dy, h)]
-        columns = self._grow(w, width).permute(1, 2, 0).flatten(1).expand(h, -1, -1)  # [h, W, (w, dx)]
+        rows = _growth(h, height, self.dtype).transpose(0, 1).flatten(1)  # [H, (dy, h)]
+        columns = _growth(w, width, self.dtype).permute(1, 2, 0).flatten(1).expand(h, -1, -1)  # [h, W, (w, dx)]
         out = features.new_empty(n, height, width * len(self.bias))
         wide = features.new_empty(3, h, width, len(self.bias))
         for frame, grown in zip(features.permute(0, 2, 3, 1), out):  # a frame at a time stays in the cache
@@ -163,7 +222,7 @@ class Winograd(nn.Module):
 
     CHANNELS, PIXELS = 256, 28 * 28  # from where on it is faster
 
-    def __init__(self, conv):
+    def __init__(self, conv: nn.Conv2d):
         super().__init__()
         self.conv = conv
         tile = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0]]
@@ -176,14 +235,15 @@ class Winograd(nn.Module):
         self.dtype, self._weight = conv.weight.dtype, None
 
     @classmethod
-    def gains(cls, conv):
+    def fits(cls, conv: nn.Module) -> bool:
         """Whether a module is a convolution that this can replace, and wide enough to gain by it."""
         same = isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3) and conv.padding == (1, 1)
         plain = same and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
         return plain and conv.in_channels >= cls.CHANNELS
 
-    @_outside_autocast
-    def forward(self, features):
+    @torch.autocast("cpu", enabled=False)
+    def forward(self, features: Tensor) -> Tensor:
+        features = features.to(self.dtype)
         n, c, h, w = features.shape
         if h * w < self.PIXELS:
             return self.conv(features)
@@ -208,26 +268,16 @@ class UpsampledFusion(nn.Module):
 
     def __init__(self, fusion: GuidedFusion):
         super().__init__()
-        self.guide = fusion.guide and UpsampledCBR(fusion.guide)
+        self.guide = UpsampledCBR(fusion.guide)
         self.coarse = fusion.coarse and UpsampledCBR(fusion.coarse)
         self.out = fusion.out
 
-    def forward(self, visual, guide, coarser=None):
-        fused = visual
-        for cbr, smaller in ((self.guide, guide), (self.coarse, coarser)):
-            if cbr is not None:
-                fused = cbr(smaller, visual.shape[-2:]).add_(fused)
+    @staticmethod
+    def fits(module: nn.Module) -> bool:
+        return isinstance(module, GuidedFusion) and not isinstance(module.guide[1], nn.BatchNorm2d)
+
+    def forward(self, visual: Tensor, guide: Tensor, coarser: Tensor | None = None) -> Tensor:
+        fused = self.guide(guide, visual.shape[-2:]).add_(visual)
+        if self.coarse is not None:
+            fused = self.coarse(coarser, visual.shape[-2:]).add_(fused)
         return self.out(fused)
-
-
-class _HalfPrecision(nn.Module):
-    """bf16 where autocast takes it, float32 logits."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model, self.inputs = model, getattr(model, "inputs", None)
-
-    def forward(self, frames, sound, valid=None):
-        with torch.autocast(frames.device.type, torch.bfloat16):
-            out = self.model(frames, sound, valid)
-        return PCMAOutput(tuple(o.float() for o in out.logits), out.masks)  # compiles, unlike _replace
