@@ -15,8 +15,9 @@ from pcma_lib import AudioVisualModel
 from pcma_lib.data.files import read_json, read_rows
 from pcma_lib.measure.evaluation import evaluate
 from pcma_lib.training.config import TrainConfig
+from pcma_lib.training.data import open_dataset
+from pcma_lib.training.model import best_device
 from pcma_lib.training.origin import describe
-from pcma_lib.training.recipe import best_device, open_dataset
 from pcma_lib.use.checkpoints import write_json
 
 CURVE_POINTS = 120

@@ -22,7 +22,8 @@ from .losses import segmentation_loss
 from .measure.complexity import seconds_per_call
 from .network.qsca import choose_path
 from .training.config import TrainConfig
-from .training.recipe import best_device, best_precision, make_optimizer, prepare_for_speed
+from .training.model import best_device, best_precision, prepare_for_speed
+from .training.steps import make_optimizer
 from .use.fast import fast
 from .use.model import NETWORKS
 

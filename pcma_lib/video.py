@@ -37,7 +37,7 @@ from .data.media import (
     upright_pixels,
 )
 from .network.audio import SAMPLE_RATE
-from .training.recipe import best_device
+from .training.model import best_device
 from .use.checkpoints import write_atomically
 from .use.fast import fast
 from .use.model import AudioVisualModel

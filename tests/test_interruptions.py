@@ -12,7 +12,7 @@ import torch
 from pcma_lib import AudioVisualModel
 from pcma_lib.data.files import PART
 from pcma_lib.training import fit
-from pcma_lib.training import loop as training
+from pcma_lib.training import steps as training
 from pcma_lib.training.config import TrainConfig
 from pcma_lib.use import checkpoints
 from pcma_lib.use.checkpoints import load_tensors

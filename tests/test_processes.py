@@ -26,7 +26,8 @@ from pcma_lib import AVSS, AudioVisualModel
 from pcma_lib.measure import evaluation
 from pcma_lib.measure.evaluation import binary_measures, evaluate
 from pcma_lib.measure.metrics import SemanticIoU
-from pcma_lib.training import loop as training
+from pcma_lib.training import commands, loop
+from pcma_lib.training import data as training_data
 from pcma_lib.training.batch_norm import share_batch_norm
 from pcma_lib.use.checkpoints import load_tensors
 
@@ -46,7 +47,7 @@ LAUNCH = [
 
 def train_in_double(record, *arguments):
     """The command line in double precision, whose rounding Adam does not blow up; writes down the clips it trained on."""
-    seen, read, build, stack = [], AVSS.__getitem__, training.build_model, training.collate
+    seen, read, build, stack = [], AVSS.__getitem__, loop.build_model, training_data.collate
 
     def reading(self, index):
         if self.training:
@@ -59,9 +60,9 @@ def train_in_double(record, *arguments):
         return batch
 
     AVSS.__getitem__ = reading
-    training.build_model = lambda *options: build(*options).double()
-    training.collate = evaluation.collate = stacked
-    training.main(arguments)
+    loop.build_model = lambda *options: build(*options).double()
+    training_data.collate = evaluation.collate = stacked
+    commands.main(arguments)
     Path(record + os.environ.get("RANK", "0")).write_text(json.dumps(seen))
 
 
@@ -76,7 +77,7 @@ def train_on_a_bad_clip(name, *arguments):
         return clip
 
     AVSS.__getitem__ = reading
-    training.main(arguments)
+    commands.main(arguments)
 
 
 # Clips of 2 x 2 pixels: marked, truth, labelled. A: half of the truth marked; a pixel marked where there is none.

@@ -18,8 +18,8 @@ from pcma_lib.data.clip import MEAN, STD, Raw
 from pcma_lib.measure.evaluation import evaluate, table
 from pcma_lib.training import fit, main
 from pcma_lib.training.config import TrainConfig
+from pcma_lib.training.model import best_device
 from pcma_lib.training.origin import describe
-from pcma_lib.training.recipe import best_device
 from pcma_lib.use.checkpoints import load_tensors, read_settings, save_model
 from pcma_lib.use.inputs import ASSUMED, check_inputs
 from pcma_lib.use.model import NETWORKS

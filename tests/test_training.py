@@ -14,11 +14,12 @@ import pytest
 import torch
 from accelerate.utils import set_seed
 
-from pcma_lib import AVSS, AudioVisualModel, training
+from pcma_lib import AVSS, AudioVisualModel
 from pcma_lib.measure.evaluation import evaluate, table
-from pcma_lib.training import fit, main
+from pcma_lib.training import fit, loop, main
 from pcma_lib.training.config import TrainConfig
-from pcma_lib.training.recipe import EpochBatches, build_model, open_dataset
+from pcma_lib.training.data import batches, open_dataset
+from pcma_lib.training.model import build_model
 from pcma_lib.training.run_files import is_finished
 from pcma_lib.use.checkpoints import load_tensors
 
@@ -90,8 +91,8 @@ def test_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_run(demo, 
 
 def test_processes_share_every_step_without_overlap():
     settings = TrainConfig(batch_size=4)
-    one = EpochBatches(12, settings, epoch=3)
-    two = [EpochBatches(12, settings, 3, rank=r, world=2) for r in range(2)]
+    one = batches(12, settings, epoch=3)
+    two = [batches(12, settings, 3, rank=r, world=2) for r in range(2)]
     assert [sorted(a + b) for a, b in zip(*two)] == [sorted(b) for b in one]
     assert len({i for b in one for i in b}) == 12
 
@@ -249,10 +250,10 @@ def test_one_process_trains_in_one_precision_after_the_other(demo, tmp_path):
 
 @pytest.mark.parametrize("first, then", [("bf16", "no"), ("no", "bf16")])
 def test_a_run_goes_on_in_the_precision_that_auto_was_when_it_began(demo, tmp_path, monkeypatch, first, then):
-    settings = {"mixed_precision": "auto", "pretrain": 0, "image_size": 32}
-    monkeypatch.setattr(training, "best_precision", lambda: first)
+    settings = {"mixed_precision": "auto", "pretrain": 0, "schedule": "constant", "image_size": 32}
+    monkeypatch.setattr(loop, "best_precision", lambda: first)
     fit(config(demo, epochs=1, **settings), tmp_path, progress=False)
-    monkeypatch.setattr(training, "best_precision", lambda: then)
+    monkeypatch.setattr(loop, "best_precision", lambda: then)
     assert is_finished(tmp_path, config(demo, epochs=1, **settings))
     with pytest.raises(ValueError, match=f"mixed_precision was '{first}', is '{then}'"):
         fit(config(demo, **{**settings, "epochs": 1, "mixed_precision": then}), tmp_path, resume=True)

@@ -18,9 +18,9 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from pcma_lib import AudioVisualModel
 from pcma_lib.data.clip import Clip
 from pcma_lib.network.qsca import choose_path
-from pcma_lib.training import loop as training
+from pcma_lib.training import steps as training
 from pcma_lib.training.config import TrainConfig
-from pcma_lib.training.recipe import prepare_for_speed
+from pcma_lib.training.model import prepare_for_speed
 from pcma_lib.use import fast as speed
 
 WAITS = (DataDependentOutputException, DynamicOutputShapeException)

@@ -1,5 +1,9 @@
 """AVSBench's S4, MS3 and AVSS, and the composed data sets in the same layout (paper V-A)."""
 
+import copy
+import hashlib
+import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
+from ..registry import Registry
 from .clip import MEAN, STD, Clip, Raw, log_mel_of
 from .controls import other_sound, remix
 from .files import inside, read_classes, read_frame, read_instances, read_mask, read_objects, read_rows, read_wave
 
 
 class AVSBench(Dataset):
-    """What the three layouts share.
+    """What the three layouts share, and what a data set of your own starts from.
+
+    A subclass says which clips there are and which splits they are in (`read_index`), and where the files of each lie
+    (`paths`); it inherits reading, resizing, augmentation and the controls.
 
     Args:
         root: folder of the layout. split: "train", "val" or "test".
@@ -38,8 +46,9 @@ class AVSBench(Dataset):
     num_classes = 1
 
     def __init__(
-        self, root, split, image_size=224, training=False, semantic=False, cache=False, seed=0,
-        negative_audio=0.0, remix=0.0, sound=None, unheard=False, augment=True,
+        self, root: str | Path, split: str, image_size: int = 224, training: bool = False, semantic: bool = False,
+        cache: bool = False, seed: int = 0, negative_audio: float = 0.0, remix: float = 0.0, sound: str | None = None,
+        unheard: bool = False, augment: bool = True,
     ):  # fmt: skip
         if semantic and not isinstance(self, AVSS):
             raise ValueError(f"{type(self).__name__} has no classes in its masks; semantic=True needs AVSS")
@@ -54,41 +63,47 @@ class AVSBench(Dataset):
         self.negative_audio, self.remix, self.sound, self.unheard = negative_audio, remix, sound, unheard
         self.rows = [row for row in self.read_index(root) if row["split"] == split]
         if not self.rows:
-            raise ValueError(f"{self.root / self.index_file} has no clip of split {split!r}")
+            raise ValueError(f"{self.root / (self.index_file or '')} has no clip of split {split!r}")
         self._read_clips = {}
 
     @classmethod
-    def read_index(cls, root):
+    def read_index(cls, root: str | Path) -> list[dict]:
         """The rows of the index, of all splits, as dicts."""
         path = Path(root) / cls.index_file
         if not path.is_file():
             raise FileNotFoundError(f"no index {path}; make the data first (see the README) or give another folder")
         return read_rows(path, cls.columns, [("video_id", "name")])  # MS3's own index calls a clip's name video_id
 
-    def set_epoch(self, epoch):
+    def fingerprint(self) -> str:
+        """Tells one data set from another: of the index and of how many clips each split has."""
+        counts = sorted(Counter(row["split"] for row in self.read_index(self.root)).items())
+        index = (self.root / self.index_file).read_bytes() if self.index_file else repr(self.rows).encode()
+        return hashlib.sha256(index + json.dumps(counts).encode()).hexdigest()[:12]
+
+    def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def with_sound(self, sound):
+    def with_sound(self, sound: str | None) -> "AVSBench":
         """The same clips with a control's sound; shares what is in memory."""
-        view = object.__new__(type(self))
-        view.__dict__.update(self.__dict__, sound=sound, training=False)
+        view = copy.copy(self)
+        view.sound, view.training = sound, False
         return view
 
     def __len__(self):
         return len(self.rows)
 
-    def name(self, index):
+    def name(self, index: int) -> str:
         return self.rows[index]["name"]
 
-    def category(self, index):
+    def category(self, index: int) -> str:
         """What sounds, as the index says it ('' where the index does not)."""
         return self.rows[index].get("category", "")
 
-    def may_sound(self, item):
+    def may_sound(self, item: dict) -> bool:
         """Whether a control may use the sound of this object of a composed clip."""
         return not (self.unheard and item["heard_in_training"])
 
-    def raw(self, index):
+    def raw(self, index: int) -> Raw:
         """A clip as stored."""
         if index not in self._read_clips:
             clip = self._read(index)
@@ -97,18 +112,18 @@ class AVSBench(Dataset):
             self._read_clips[index] = clip
         return self._read_clips[index]
 
-    def stored_wave(self, index):
+    def stored_wave(self, index: int) -> np.ndarray:
         """The sound of a clip as stored, [T * 16000], read without its pictures."""
         if index in self._read_clips:
             return self._read_clips[index].wave
         frames, _, path = self.paths(self.rows[index])
         return read_wave(path, len(frames))
 
-    def objects(self, index):
+    def objects(self, index: int) -> list[dict] | None:
         """The objects of a composed clip, None of any other."""
         return None
 
-    def wave(self, index):
+    def wave(self, index: int) -> np.ndarray:
         """What is heard in a clip, [T * 16000] at 16 kHz, under the control that the data set was asked for."""
         if self.sound is None:
             return self.raw(index).wave
@@ -118,7 +133,7 @@ class AVSBench(Dataset):
         """What is drawn for a clip: the same every time, in training anew every epoch."""
         return np.random.default_rng([self.seed, self.epoch if self.training else 0, index])
 
-    def paths(self, row):
+    def paths(self, row: dict) -> tuple[list[Path], list[Path | None], Path]:
         """Frame paths, mask paths (None where there is no label) and the path of the sound."""
         raise NotImplementedError
 
@@ -158,12 +173,12 @@ class AVSBench(Dataset):
         valid = torch.ones(seconds, dtype=torch.bool)
         return Clip(frames, log_mel_of(wave, seconds), masks, labelled, valid, self.name(index), self.category(index))
 
-    def heard_as(self, clip, index, sound):
+    def heard_as(self, clip: Clip, index: int, sound: str) -> Clip:
         """A clip of this data set as `with_sound(sound)` gives it, without preparing its frames again."""
         wave, masks = other_sound(sound, self, index, self._rng(index))
         return replace(clip, log_mel=log_mel_of(wave, len(clip.frames)), masks=self._resized(torch.from_numpy(masks)))
 
-    def picture(self, frames, masks, rng):
+    def picture(self, frames: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Frames uint8 [T, H, W, 3] and masks [T, H, W] at image_size; augmented alike."""
         frames = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
         masks = torch.from_numpy(masks)
@@ -298,7 +313,7 @@ class AVSS(AVSBench):
         path = self._folder(row) / "objects.json"
         return read_objects(path, self.classes, self.seconds[row["label"]]) if path.is_file() else None
 
-    def object_waves(self, index):
+    def object_waves(self, index: int) -> np.ndarray:
         """Each object's sound alone in a composed clip, [objects, T * 16000], read without its pictures."""
         if index in self._read_clips:
             return self._read_clips[index].object_waves
@@ -310,4 +325,5 @@ class AVSS(AVSBench):
         return waves
 
 
-DATASETS = {"s4": S4, "ms3": MS3, "avss": AVSS}
+DATASETS = Registry("dataset", "data.avsbench", s4=S4, ms3=MS3, avss=AVSS)
+register_dataset = DATASETS.register

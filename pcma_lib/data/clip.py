@@ -29,15 +29,15 @@ class Clip:
     name: str | list
     category: str | list
 
-    def to(self, device):
+    def to(self, device: torch.device | str) -> "Clip":
         gpu = torch.device(device).type == "cuda"
         return self._with_tensors(lambda v: v.to(device, non_blocking=gpu))
 
-    def pin_memory(self):
+    def pin_memory(self) -> "Clip":
         """What a `DataLoader` calls: from pinned memory a batch goes to a GPU without the processor waiting for it."""
         return self._with_tensors(torch.Tensor.pin_memory)
 
-    def lengthened(self, seconds):
+    def lengthened(self, seconds: int) -> "Clip":
         """A batch filled up with zeros to so many seconds, flagged like those of `collate`."""
         more = seconds - self.valid.shape[1]
         return self._with_tensors(lambda v: F.pad(v, [0, 0] * (v.ndim - 2) + [0, more])) if more else self
@@ -48,7 +48,7 @@ class Clip:
         return Clip(**{k: change(v) if torch.is_tensor(v) else v for k, v in values.items()})
 
 
-def collate(clips):
+def collate(clips: list[Clip]) -> Clip:
     """Stack clips; shorter ones are padded with zeros and flagged in `valid` and `labelled`."""
     longest = max(len(c.frames) for c in clips)
 
@@ -82,7 +82,7 @@ def _log_mel():
     return LogMel()
 
 
-def log_mel_of(wave, seconds):
+def log_mel_of(wave: np.ndarray, seconds: int) -> torch.Tensor:
     """A waveform [N] at 16 kHz as one log-mel example a second; a last one that is missing repeats the one before."""
     log_mel = _log_mel()(torch.from_numpy(np.ascontiguousarray(wave, np.float32)))
     if len(log_mel) < seconds:

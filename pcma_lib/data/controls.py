@@ -24,11 +24,11 @@ MIXED = ("noise_mixed", "off_screen_mixed")
 FADE_SECONDS = 0.02
 
 
-def rms(wave):
+def rms(wave: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) if wave.size else 0.0
 
 
-def other_sound(control, dataset, index, rng):
+def other_sound(control: str, dataset, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The clip's waveform under a control and the mask to compare with.
 
     Args:
@@ -65,7 +65,7 @@ def other_sound(control, dataset, index, rng):
     return foreign, masks
 
 
-def silent_objects(raw):
+def silent_objects(raw) -> list[int]:
     """Numbers of the visible objects that sound in no second."""
     return [i for i, o in enumerate(raw.objects) if o["on_screen"] and not any(o["sounds"])]
 
@@ -95,7 +95,7 @@ def _heard(dataset, index):
     return set(category.split("_and_")) - {"none"}
 
 
-def gate(sounds):
+def gate(sounds) -> np.ndarray:
     """The on/off curve of a sound, one switch a second: [T] of 0 and 1 -> [T * 16000] float64.
 
     A second that is off is exactly 0. Where one that is on borders on it, a raised-cosine fade of 20 ms lies inside the one
@@ -110,7 +110,7 @@ def gate(sounds):
     return curve.ravel()
 
 
-def remix(raw, classes, rng):
+def remix(raw, classes: dict | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw anew which objects of a composed clip sound, and when.
 
     The same picture with another sound and another truth is what a model that only looks can't get right.

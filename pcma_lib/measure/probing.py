@@ -17,7 +17,7 @@ from ..data.avsbench import AVSS
 from ..data.clip import log_mel_of
 from ..data.controls import silent_objects
 from ..data.files import named_paths
-from ..training.recipe import best_device
+from ..training.model import best_device
 from ..use.checkpoints import write_json
 from ..use.model import AudioVisualModel
 

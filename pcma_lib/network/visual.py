@@ -7,9 +7,16 @@ from pathlib import Path
 import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import FeatureInfo
 from torch import Tensor, nn
 
+from ..registry import Registry
 from .layers import CBR
+
+# Encoders of your own beside timm's. The class is called with `pretrained`, its `channels` are four numbers, and it returns
+# four maps with that many channels, at strides 4, 8, 16 and 32.
+ENCODERS = Registry("backbone", "network.visual")
+register_encoder = ENCODERS.register
 
 
 def build_encoder(backbone: str, pretrained: bool | str = False, stages: Sequence[int] | None = None) -> nn.Module:
@@ -25,8 +32,17 @@ def build_encoder(backbone: str, pretrained: bool | str = False, stages: Sequenc
         ValueError: unknown name, strides that do not fit, stages together with pretrained, a file of other weights.
         OSError: weights that are not there or can't be fetched.
     """
+    if backbone in ENCODERS:
+        encoder = ENCODERS[backbone](pretrained=pretrained)
+        levels = [{"num_chs": c, "reduction": r, "module": ""} for c, r in zip(encoder.channels, (4, 8, 16, 32))]
+        encoder.feature_info = FeatureInfo(levels, (0, 1, 2, 3))
+        encoder.pretrained_cfg = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, "input_size": (3, 224, 224)}
+        return encoder
     if backbone not in {*timm.list_models(), *timm.list_pretrained()}:
-        raise ValueError(f"backbone {backbone!r} is not a timm model; timm.list_models() names them")
+        raise ValueError(
+            f"backbone {backbone!r} is not a timm model; timm.list_models() names them. One of your own is known once the "
+            f"module of its class, with @register_encoder({backbone!r}), is imported: {', '.join(ENCODERS) or 'none yet'}"
+        )
     if stages and pretrained:
         raise ValueError(f"there are no ImageNet weights of {backbone} with stages of {list(stages)} channels")
     options = {"features_only": True, **({"channels": tuple(stages)} if stages else {})}

@@ -3,12 +3,12 @@
 from .. import needing
 from .config import TrainConfig
 
-__all__ = ["TrainConfig", "fit", "main"]
+__all__ = ["TrainConfig", "fit", "main", "test"]
 
 
 def __getattr__(name):  # what needs the extra is imported when it is first asked for
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with needing("train"):
-        from . import loop
-    return getattr(loop, name)
+        from . import commands
+    return getattr(commands, name)

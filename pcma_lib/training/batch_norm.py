@@ -34,7 +34,7 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         return (centred * scale.view(channels) + self.bias.view(channels)).to(x.dtype)
 
 
-def share_batch_norm(model, device):
+def share_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     """Let every batch norm of a model see the whole step; parameters, buffers and their names stay.
 
     Raises:
@@ -42,9 +42,12 @@ def share_batch_norm(model, device):
     """
     if device.type != "cpu":
         return convert_sync_batchnorm(model)
-    for name, module in model.named_modules():
+    for name, module in list(model.named_modules()):
         if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
-            module.__class__ = SharedBatchNorm
+            shared = SharedBatchNorm(module.num_features, module.eps, module.momentum).train(module.training)
+            shared._parameters, shared._buffers = module._parameters, module._buffers
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, shared)
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             kind = type(module).__name__
             raise ValueError(f"{name} is a {kind}, which several processes can't share on the CPU; use one process")

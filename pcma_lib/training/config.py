@@ -3,7 +3,15 @@
 import dataclasses
 import math
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
+
+from ..registry import arguments
+
+REGISTRIES = {  # what the package brings, and where a name that is none of these may have been registered
+    "dataset": (("s4", "ms3", "avss"), "..data.avsbench"),
+    "network": (("pcmanet", "avs"), "..use.model"),
+}
 
 
 @dataclass
@@ -11,7 +19,7 @@ class TrainConfig:
     """Settings of a run; `TrainConfig.preset(name)` gives the named ones, keyword arguments change them."""
 
     # data
-    dataset: str = "avss"  # layout: "s4", "ms3" or "avss" (which composed data use too)
+    dataset: str = "avss"  # layout: "s4", "ms3" or "avss" (which composed data use too), or a registered one
     data: str = "data/demo"  # folder of the data, relative to the project's root or absolute
     semantic: bool = False  # True: classes (AVSS), False: a binary mask
     image_size: int = 224  # pixels, divisible by 32
@@ -22,8 +30,9 @@ class TrainConfig:
     remix: float = 0.0  # share of composed training clips whose sounding objects are drawn anew
     augment: bool = True  # training clips are cropped, flipped, coloured and made louder or quieter at random
     # network
-    network: str = "pcmanet"  # "pcmanet", or "avs", the baseline
-    backbone: str = "resnet50"  # a timm encoder
+    network: str = "pcmanet"  # "pcmanet", or "avs", the baseline, or a registered one
+    options: dict = field(default_factory=dict)  # what a registered network takes beside the settings here
+    backbone: str = "resnet50"  # a timm encoder, or a registered one
     stages: tuple | None = None  # channels of a ResNet's stages, to make it narrower than published
     pretrained: bool | str = False  # ImageNet weights through timm, or the path of a weight file
     channels: int = 256  # C
@@ -57,31 +66,35 @@ class TrainConfig:
     # records
     evaluate_every: int = 1  # epochs between validations
     save_every: int = 100  # steps between resume states
+    log_with: str = "tensorboard"  # a tracker that accelerate knows, such as "wandb", or "none"
     preset_name: str | None = None  # the preset that it began as; changes nothing
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        for setting in dataclasses.fields(self):
+            name, kind, value = setting.name, setting.type, getattr(self, setting.name)
             if isinstance(value, (list, tuple)):
-                value = tuple(_number(item) for item in value) if field.name == "stage_weights" else tuple(value)
-            elif float in (field.type, *typing.get_args(field.type)):
+                value = tuple(_number(item) for item in value) if name == "stage_weights" else tuple(value)
+            elif float in (kind, *typing.get_args(kind)):
                 value = _number(value)
-            setattr(self, field.name, value)
-            if not any(_is(value, kind) for kind in typing.get_args(field.type) or (field.type,)):
-                raise ValueError(f"{field.name} must be {_name(field.type)}, got {value!r}")
+            elif name == "mixed_precision" and value is False:  # YAML's reading of no
+                value = "no"
+            setattr(self, name, value)
+            if not any(_is(value, one) for one in typing.get_args(kind) or (kind,)):
+                raise ValueError(f"{name} must be {_name(kind)}, got {value!r}")
         for name, length, kind in (("stage_weights", 4, float), ("stages", 4, int), ("without", None, str)):
             value = getattr(self, name) or ()
             if not all(_is(item, kind) for item in value) or value and length not in (None, len(value)):
                 raise ValueError(f"{name} must hold {length or 'any number'} of {_name(kind)}, got {list(value)}")
         for name, allowed in {
-            "dataset": ("s4", "ms3", "avss"),
-            "network": ("pcmanet", "avs"),
             "optimizer": ("adam", "adamw"),
             "schedule": ("constant", "cosine"),
             "mixed_precision": ("auto", "no", "bf16"),
         }.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+        for name, (known, home) in REGISTRIES.items():
+            if getattr(self, name) not in known:
+                getattr(import_module(home, __package__), f"{name}s".upper()).find(getattr(self, name))
         positive = ("epochs", "batch_size", "accumulate", "evaluate_every", "save_every", "learning_rate", "image_size")
         for name in (*positive, "max_steps", "clip_gradients"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
@@ -100,27 +113,28 @@ class TrainConfig:
             raise ValueError(f"batch_size ({self.batch_size}) must be divisible by accumulate ({self.accumulate})")
 
     @classmethod
-    def preset(cls, name, /, **changes):
-        """A named setting with changes.
+    def preset(cls, name: str | None, /, **changes) -> "TrainConfig":
+        """A named setting with changes; with None for the name, the defaults with changes.
 
         Raises:
             ValueError: no such preset or field.
         """
-        if name not in PRESETS:
+        if name is not None and name not in PRESETS:
             raise ValueError(f"unknown preset {name!r}; one of {', '.join(PRESETS)}")
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := set(changes) - known:
             raise ValueError(f"TrainConfig has no {', '.join(sorted(unknown))}; its fields are {', '.join(sorted(known))}")
-        return cls(**{**PRESETS[name], "preset_name": name, **changes})
+        return cls(**{**PRESETS.get(name, {}), "preset_name": name, **changes})
 
-    def model_settings(self):
-        """The arguments of `AudioVisualModel`."""
-        own = {"pcmanet": ("groups", "heads", "threshold", "as_released", "without"), "avs": ("associative",)}
-        names = ("network", "backbone", "stages", "channels", *own[self.network])
-        names += ("vggish_width", "vggish_batch_norm", "train_audio", "listen")
-        return {n: getattr(self, n) for n in names}
+    def model_settings(self) -> dict:
+        """The arguments of `AudioVisualModel`, and of the network in it those that are settings here."""
+        from ..use.model import NETWORKS
 
-    def to_dict(self):
+        takes = sorted(arguments(NETWORKS[self.network]) & set(vars(self)) - {"pretrained"})
+        names = ["network", *takes, "vggish_width", "vggish_batch_norm", "train_audio", "listen"]
+        return {n: getattr(self, n) for n in names} | self.options
+
+    def to_dict(self) -> dict:
         settings = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
 

@@ -1,324 +1,295 @@
 """Training that can be killed at any moment and goes on as if it had not been (paper V-B)."""
 
-import argparse
-import json
-import math
 import sys
 import time
-import warnings
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
-from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
+from torch import nn
+from torch.utils.data import Dataset
 
-from ..data.avsbench import DATASETS
-from ..data.clip import collate
-from ..losses import segmentation_loss
-from ..measure.evaluation import evaluate, table
+from ..data.clip import Clip
+from ..data.files import read_json
+from ..measure.evaluation import evaluate
 from ..use.checkpoints import write_json
-from ..use.model import AudioVisualModel
+from ..use.model import AudioVisualModel, network_name
 from .batch_norm import share_batch_norm
 from .config import TrainConfig
-from .origin import describe
+from .data import begin_epoch, check_clips, clip_names, load, open_dataset, read_all
+from .model import best_device, best_precision, build_model, prepare_for_speed
+from .origin import code, describe
 from .pretraining import pretrain_ear, pretrain_eye
 from .progress import Progress
-from .recipe import (
-    EpochBatches,
-    best_device,
-    best_precision,
-    build_model,
-    make_optimizer,
-    open_dataset,
-    prepare_for_speed,
-    share_of_rate,
-)
-from .run_files import TOLD, Run, differences
-
-KEPT = ("kept_3", "kept_2", "kept_1")  # M_3, M_2, M_1
-LOG_COLUMNS = ("step", "epoch", "loss", *KEPT, "learning_rate", "gradient_norm", "clips_per_second")
+from .run_files import Run
+from .steps import make_optimizer, share_of_rate, train_step
 
 
-def fit(config, output, resume=False, progress=True, after_step=None):
+def fit(
+    config: TrainConfig,
+    output: str | Path,
+    resume: bool = False,
+    progress: bool = True,
+    after_step: Callable[[dict], None] | None = None,
+    model: nn.Module | None = None,
+    train: Dataset | None = None,
+    val: Dataset | None = None,
+) -> dict:
     """Train, validate, keep the best. Started in several processes, they share every step and all end with the same model.
 
-    Validation computes in the precision of the training, which also chooses what is best; `evaluate` of a loaded model
-    computes in float32.
+    Validation computes in the precision of the training, which also chooses what is best; `test` computes in float32.
 
     Args:
         config: a `TrainConfig`. output: folder for log.csv, validation.csv, tensorboard/, best.safetensors,
             last.safetensors, their .json, config.json, result.json and resume.pt.
         resume: True goes on from resume.pt where there is one, with the same result as a run never interrupted. Settings
-            that do not change the result may differ (`runs.FREE`), and with a warning some that do (`runs.TOLD`).
+            that do not change the result may differ (`run_files.FREE`), and with a warning some that do (`run_files.TOLD`).
         progress: show a bar, or lines where no bar can be seen. after_step: called with the step's row of log.csv.
+        model: trained in place of the one that `config` names: an `AudioVisualModel`, or a network, which gets the
+            configuration's ears. Say in `config.options` what its class was made with, so that the checkpoint can build it.
+        train, val: used in place of the data that `config` names. They give a `Clip` for each number below their length,
+            and have `num_classes`, 1 for masks of what sounds.
 
     Returns:
         dict, also in result.json: "best" and "last" (validation measures), "best_checkpoint", "seconds", "steps".
 
     Raises:
         FileExistsError: output holds a run and resume is False, or there is no state to go on from.
-        ValueError: resume with another configuration or other data.
+        ValueError: resume with another configuration, other data or another network.
         FloatingPointError: a loss or gradient that is not finite; names the step, its clips and the last good state.
     """
-    cpu = best_device().type == "cpu"  # else several processes without a GPU would not know of each other
-    here = PartialState(cpu=cpu)
-    main, rank, world = here.is_main_process, here.process_index, here.num_processes
-    progress = progress and main
-    run = Run(output, main)
-    state = run.load() if resume else None
-    run.refuse_what_would_be_lost(resume, state)
-    config = _resolved(config, state, run)
-    AcceleratorState._reset_state()  # an earlier fit of this process may have had another precision
-    accelerator = Accelerator(
-        cpu=cpu,
-        mixed_precision=config.mixed_precision,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
-    gpu = accelerator.device.type == "cuda"
-    steps_done = accelerator.gather(torch.tensor([state["step"] if state else 0], device=accelerator.device)).tolist()
-    if len(set(steps_done)) > 1:
-        raise ValueError(f"the processes see different states of {run.folder}; all nodes must see the same folder")
-    set_seed(config.seed)
-    train = open_dataset(config, "train", training=True, remix=config.remix, augment=config.augment)
-    val = open_dataset(config, "val")
-    clips = zlib.crc32("\n".join(d.name(i) for d in (train, val) for i in range(len(d))).encode())
-    if state and state.get("clips", clips) != clips:
-        raise ValueError(f"{run.folder} was started with other clips than {train.root} holds; use those, or another folder")
-    model = build_model(config, train.num_classes).to(accelerator.device)
-    model.inputs, model.origin = describe(config, train)
-    if config.cache:
-        for dataset in (train, val):
-            with Progress(f"reading {dataset.split}", "clip", progress) as shown:
-                for index in range(len(dataset)):
-                    dataset.raw(index)
-                    shown.at(index + 1, len(dataset))
-    if config.pretrain and not state:
-        options = {"seed": config.seed, "progress": progress, "autocast": accelerator.autocast}
-        pretrain_eye(model.network.pyramid, train, config.pretrain, **options)
-        pretrain_ear(model.vggish, train, config.pretrain, **options)
-    optimizer = make_optimizer(config, [p for p in model.parameters() if p.requires_grad])
-    steps_per_epoch = max(1, len(train) // config.batch_size)
-    total = min(config.epochs * steps_per_epoch, config.max_steps or sys.maxsize)
-    step, best, seconds = 0, None, 0.0
-    if state:
-        with run.reading():
-            model.load_state_dict(state["model"])
-            torch.set_rng_state(state["rng"])
-        step, best, seconds = state["step"], state["best"], state["seconds"]
-    if world > 1:
-        model = share_batch_norm(model, accelerator.device)
-    model = prepare_for_speed(model, config)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    if state:
-        with run.reading():  # after prepare, which would bring Adam's step counts to the GPU, and each step to wait for them
-            optimizer.load_state_dict(state["optimizer"])
-    plain = accelerator.unwrap_model(model)
-    if main:
-        if step < total:  # until the run has come to its end, again where it goes on beyond an earlier one
-            (run.folder / "result.json").unlink(missing_ok=True)
-        write_json(run.folder / "config.json", config.to_dict())
-    board = SummaryWriter(run.folder / "tensorboard", purge_step=step) if main else None
-
-    def save_state():
-        run.save(
-            {
-                "config": config.to_dict(),
-                "step": step,
-                "best": best,
-                "seconds": seconds + time.perf_counter() - started,
-                "model": plain.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "rng": torch.get_rng_state(),
-                "clips": clips,
-            }
-        )
-
-    def validate():
-        nonlocal best
-        with Progress("validation", "clip", progress) as shown:
-            share = {"rank": rank, "world": world, "workers": config.workers}
-            result = evaluate(plain, val, config.batch_size, **share, progress=lambda *n: shown.at(*n, best_so_far))
-        result = {"step": step, "epoch": step / steps_per_epoch, **result}
-        run.validations.append(result)
-        if not main:
-            best = result if best is None or result["miou"] > best["miou"] else best
-            return
-        for key, value in result.items():
-            board.add_scalar(f"validation/{key}", value, step)
-        plain.origin |= {"seconds": round(seconds + time.perf_counter() - started, 1), "steps": step}
-        _save(plain, run.folder / "last", result)
-        if best is None or result["miou"] > best["miou"]:
-            best = result
-            _save(plain, run.folder / "best", result)
-
-    def best_so_far():
-        return f"best validation mIoU so far {best['miou']:.3f}" if best else "validation mIoU not known yet"
-
-    started = time.perf_counter()
-    shown = Progress("training", show=progress)
-    shown.at(step, total, best_so_far)
-    while step < total:
-        epoch = step // steps_per_epoch
-        train.set_epoch(epoch)
-        late_enough = epoch * steps_per_epoch >= config.negative_after * total
-        train.negative_audio = config.negative_audio if late_enough else 0.0
-        batches = EpochBatches(len(train), config, epoch, step % steps_per_epoch, rank, world)
-        loader = DataLoader(train, batch_sampler=batches, collate_fn=collate, num_workers=config.workers, pin_memory=gpu)
-        model.train()
-        if not config.train_audio:
-            plain.vggish.eval()
-        lap = time.perf_counter()
-        for parts in zip(*[iter(loader)] * config.accumulate):
-            measured = _backward(model, parts, config, accelerator)
-            norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_gradients or math.inf)
-            means = accelerator.reduce(measured.mean(0), "mean")
-            norm, *means = torch.stack([norm, *means]).tolist()  # on one GPU the step's one wait
-            if not math.isfinite(means[0] + norm):
-                what = f"the gradient's norm is {norm}" if math.isfinite(means[0]) else f"the loss is {means[0]}"
-                clips = ", ".join(name for part in parts for name in part.name)
-                good = run.resume_path if run.resume_path.is_file() else "none"
-                raise FloatingPointError(f"{what} at step {step + 1}, clips {clips}; the last good state is {good}")
-            rate = config.learning_rate * share_of_rate(config, step, total)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            step += 1
-            speed = config.batch_size / (time.perf_counter() - lap)
-            row = dict(zip(LOG_COLUMNS, (step, step / steps_per_epoch, *means, rate, norm, speed)))
-            run.rows.append(row)
-            if main:
-                for key in ("loss", *KEPT, "learning_rate", "gradient_norm"):
-                    board.add_scalar(f"training/{key}", row[key], step)
-            shown.at(step, total, lambda row=row: f"loss {row['loss']:.3f}, {best_so_far()}")
-            finished = step == total or step % steps_per_epoch == 0
-            if finished and (step == total or (step // steps_per_epoch) % config.evaluate_every == 0):
-                validate()
-                model.train()
-            if finished or step % config.save_every == 0:
-                save_state()
+    job = Training(config, output, resume, progress, model, train, val)
+    while job.step < job.total:
+        for parts in job.rest_of_epoch():
+            row = job.take_step(parts)
+            job.record(row)
+            if job.validation_is_due():
+                job.validate()
+            if job.epoch_ends() or job.step % config.save_every == 0:
+                job.save()
             if after_step:
                 after_step(row)
-            if step == total:
+            if job.step == job.total:
                 break
-            lap = time.perf_counter()
-    shown.close()
-    seconds += time.perf_counter() - started
-    if main:
-        run.write_logs()
-        board.close()
-    result = {"best": best, "last": run.validations[-1] if run.validations else None, "steps": step, "seconds": seconds}
-    result["best_checkpoint"] = str(run.folder / "best.safetensors")
-    if main:
-        write_json(run.folder / "result.json", result)
-    accelerator.wait_for_everyone()
-    return result
+    return job.finish()
 
 
-def _resolved(config, state, run):
-    """The configuration with "auto" precision resolved, to that of the run that goes on where there is one.
+class Training:
+    """A run while it goes on: its parts, how far it is, and the pieces that `fit` is made of."""
+
+    def __init__(self, config, output, resume, progress, model, train, val):
+        cpu = best_device().type == "cpu"  # else several processes without a GPU would not know of each other
+        here = PartialState(cpu=cpu)
+        self.main, self.share = here.is_main_process, {"rank": here.process_index, "world": here.num_processes}
+        self.progress = progress and self.main
+        self.run = Run(output, self.main)
+        state = self.run.load() if resume else None
+        self.run.refuse_what_would_be_lost(resume, state)
+        if config.mixed_precision == "auto":
+            config = replace(config, mixed_precision=self.run.precision(state) or best_precision())
+        self.run.refuse_other_settings(config, state)
+        self.config, self.accelerator = config, self._accelerator(config, cpu)
+        self.step, self.best, self.seconds = (state[k] for k in ("step", "best", "seconds")) if state else (0, None, 0.0)
+        self._refuse_other_folders()
+        set_seed(config.seed)
+        self._open_data(train, val)
+        names = clip_names(self.train) + clip_names(self.val)
+        self._refuse_other_parts(state, "clips", zlib.crc32("\n".join(names).encode()))
+        self._make_model(model, state)
+        self.steps_per_epoch = max(1, len(self.train) // config.batch_size)
+        self.total = min(config.epochs * self.steps_per_epoch, config.max_steps or sys.maxsize)
+        self._begin_records()
+
+    def _accelerator(self, config, cpu):
+        AcceleratorState._reset_state()  # an earlier fit of this process may have had another precision
+        accelerator = Accelerator(
+            cpu=cpu,
+            mixed_precision=config.mixed_precision,
+            log_with=None if config.log_with == "none" else config.log_with,
+            project_dir=self.run.folder,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+        if config.log_with != "none" and not accelerator.log_with:
+            raise ValueError(f"log_with={config.log_with!r}, which is not installed; pip install it, or set log_with='none'")
+        return accelerator
+
+    def _refuse_other_folders(self):
+        steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).tolist()
+        if len(set(steps)) > 1:
+            raise ValueError(f"the processes see different states of {self.run.folder}; all nodes must see the same folder")
+
+    def _refuse_other_parts(self, state, name, now):
+        """A run goes on with the same clips and the same network alone."""
+        if state and state.get(name, now) != now:
+            held = {"clips": "other clips than its data hold now", "network": f"the network {state[name]}, not {now}"}
+            raise ValueError(f"{self.run.folder} was started with {held[name]}; use those, or another folder")
+        setattr(self, name, now)
+
+    def _open_data(self, train, val):
+        config = self.config
+        if train is None:
+            train = open_dataset(config, "train", training=True, remix=config.remix, augment=config.augment)
+        self.train, self.val = train, open_dataset(config, "val") if val is None else val
+        for dataset in (self.train, self.val):
+            check_clips(dataset)
+            if getattr(dataset, "cache", False):
+                read_all(dataset, self.progress)
+
+    def _make_model(self, model, state):
+        """The model and its optimiser, as new or as the state holds them, on the device."""
+        config, accelerator = self.config, self.accelerator
+        if not isinstance(model, AudioVisualModel):
+            model = build_model(config, self.train.num_classes, model)
+        self.plain = model = model.to(accelerator.device)
+        model.inputs, model.origin = describe(config, self.train)
+        self._refuse_other_parts(state, "network", network_name(type(model.network)))
+        if config.pretrain and not state:
+            options = {"seed": config.seed, "progress": self.progress, "autocast": accelerator.autocast}
+            pretrain_eye(model.network.pyramid, self.train, config.pretrain, **options)
+            pretrain_ear(model.vggish, self.train, config.pretrain, **options)
+        optimizer = make_optimizer(config, [p for p in model.parameters() if p.requires_grad])
+        if state:
+            with self.run.reading():
+                model.load_state_dict(state["model"])
+                torch.set_rng_state(state["rng"])
+        if accelerator.num_processes > 1:
+            model = share_batch_norm(model, accelerator.device)
+        self.model, self.optimizer = accelerator.prepare(prepare_for_speed(model, config), optimizer)
+        self.plain = accelerator.unwrap_model(self.model)
+        if state:
+            with self.run.reading():  # after prepare, which would bring Adam's step counts to the GPU, to be waited for
+                self.optimizer.load_state_dict(state["optimizer"])
+
+    def _begin_records(self):
+        if self.main:
+            if self.step < self.total:  # until the run has come to its end, again where it goes on beyond an earlier one
+                (self.run.folder / "result.json").unlink(missing_ok=True)
+            write_json(self.run.folder / "config.json", self.config.to_dict())
+        self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": self.step + 1}})
+        self.started = time.perf_counter()
+        self.shown = Progress("training", show=self.progress)
+        self.shown.at(self.step, self.total, self.best_so_far)
+
+    def rest_of_epoch(self) -> Iterator[list[Clip]]:
+        """This process's clips of each step that the epoch still has, in parts."""
+        epoch, done = divmod(self.step, self.steps_per_epoch)
+        late = epoch * self.steps_per_epoch >= self.config.negative_after * self.total
+        begin_epoch(self.train, self.config, epoch, late)
+        self.model.train()
+        if not self.config.train_audio:
+            self.plain.vggish.eval()
+        pin = self.accelerator.device.type == "cuda"
+        loader = load(self.train, self.config, epoch, done, **self.share, pin=pin)
+        self.lap = time.perf_counter()
+        for parts in loader:
+            yield parts
+            self.lap = time.perf_counter()
+
+    def take_step(self, parts: list[Clip]) -> dict:
+        """Train on the clips of one step. Returns its row of log.csv."""
+        rate = self.config.learning_rate * share_of_rate(self.config, self.step, self.total)
+        try:
+            measured = train_step(self.model, parts, self.optimizer, rate, self.config, self.accelerator)
+        except FloatingPointError as error:
+            what, clips = error.args
+            good = self.run.resume_path if self.run.resume_path.is_file() else "none"
+            raise FloatingPointError(
+                f"{what} at step {self.step + 1}, clips {clips}; the last good state is {good}"
+            ) from None
+        self.step += 1
+        speed = self.config.batch_size / (time.perf_counter() - self.lap)
+        return {"step": self.step, "epoch": self.step / self.steps_per_epoch, **measured, "clips_per_second": speed}
+
+    def record(self, row: dict) -> None:
+        """Keep a step's row for log.csv, tell the trackers and show how far the run is."""
+        self.run.rows.append(row)
+        told = {f"training/{k}": v for k, v in row.items() if k not in ("step", "epoch", "clips_per_second")}
+        self.accelerator.log(told, step=self.step)
+        self.shown.at(self.step, self.total, lambda: f"loss {row['loss']:.3f}, {self.best_so_far()}")
+
+    def epoch_ends(self) -> bool:
+        return self.step == self.total or self.step % self.steps_per_epoch == 0
+
+    def validation_is_due(self) -> bool:
+        every = self.steps_per_epoch * self.config.evaluate_every
+        return self.step == self.total or self.step % every == 0
+
+    def best_so_far(self) -> str:
+        return f"best validation mIoU so far {self.best['miou']:.3f}" if self.best else "validation mIoU not known yet"
+
+    def validate(self) -> None:
+        """Measure the validation split, and keep the model as the last and, where it is, as the best."""
+        with Progress("validation", "clip", self.progress) as shown:
+            options = {**self.share, "workers": self.config.workers, "progress": lambda *n: shown.at(*n, self.best_so_far)}
+            found = evaluate(self.plain, self.val, self.config.batch_size, **options)
+        found = {k: v for k, v in found.items() if not isinstance(v, dict)}
+        result = {"step": self.step, "epoch": self.step / self.steps_per_epoch, **found}
+        self.run.validations.append(result)
+        self.accelerator.log({f"validation/{k}": v for k, v in result.items()}, step=self.step)
+        self.plain.origin |= {"seconds": round(self._seconds(), 1), "steps": self.step}
+        is_best = self.best is None or result["miou"] > self.best["miou"]
+        for name in ("last", "best") if is_best else ("last",):
+            if self.main:
+                self.run.save_model(name, self.plain, result)
+        self.best = result if is_best else self.best
+
+    def save(self) -> None:
+        """Write the state to go on from."""
+        state = {"config": self.config.to_dict(), "step": self.step, "best": self.best, "seconds": self._seconds()}
+        state |= {"model": self.plain.state_dict(), "optimizer": self.optimizer.state_dict(), "rng": torch.get_rng_state()}
+        self.run.save({**state, "clips": self.clips, "network": self.network})
+
+    def _seconds(self):
+        return self.seconds + time.perf_counter() - self.started
+
+    def finish(self) -> dict:
+        """Write result.json, and close what is open."""
+        self.shown.close()
+        result = {"best": self.best, "last": self.run.validations[-1] if self.run.validations else None}
+        result |= {"steps": self.step, "seconds": self._seconds()}
+        result["best_checkpoint"] = str(self.run.folder / "best.safetensors")
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+        if self.main:
+            self.run.write_logs()
+            path = self.run.folder / "result.json"  # still there where nothing was left to do, with what `test` measured
+            write_json(path, {**(read_json(path) if path.is_file() else {}), **result})
+        self.accelerator.wait_for_everyone()
+        return result
+
+
+def test(
+    folder: str | Path, data: Dataset | None = None, network: type | nn.Module | None = None, progress: bool = True
+) -> dict:
+    """Measure the best model of a finished run on its test split, in float32 and with every control that the data answer.
+
+    The measures become the section "test" of the run's result.json, with what was measured: the split's fingerprint, the
+    model's origin, and the version and commit of the code that measured. Several processes share the clips.
+
+    Args:
+        folder: of the run. data: measured in place of the test split that the run's configuration names.
+        network: the class of the network, where it is not registered.
 
     Raises:
-        ValueError: the run was started with settings that may not differ.
+        FileNotFoundError: the folder holds no finished run, or the data are not there.
     """
-    before = state and state["config"]
-    if config.mixed_precision == "auto":
-        with run.reading():
-            stored = before.get("mixed_precision", "auto") if state else "auto"
-        config = replace(config, mixed_precision=best_precision() if stored == "auto" else stored)
-    if not state:
-        return config
-    with run.reading():
-        if before.get("mixed_precision") == "auto":  # of a version that did not store what it was resolved to
-            before = {**before, "mixed_precision": config.mixed_precision}
-        refused, told = differences(before, config.to_dict())
-    if refused:
-        refused = "; ".join(f"{k} was {before.get(k)!r}, is {getattr(config, k)!r}" for k in refused)
-        raise ValueError(f"{run.folder} was started with other settings ({refused}); use another folder")
-    for name in told if run.main else ():
-        was, now = before.get(name), getattr(config, name)
-        warnings.warn(f"going on with {name}={now} instead of {was}: {TOLD[name]}", stacklevel=3)
-    return config
-
-
-def _backward(model, parts, config, accelerator):
-    """Adds the gradients of this process's parts of a step. Returns [parts, 4]: of each its loss, and of each mask the share
-    kept, as they count in the step's means; nan without masks."""
-    parts, shares, seconds = _weighed(parts, accelerator)
-    measured = []
-    for part, share in zip(parts, shares):
-        batch = part.to(accelerator.device)
-        with accelerator.autocast():
-            out = model(batch.frames, batch.log_mel, batch.valid)
-        loss = segmentation_loss(out.stages, batch.masks, part.labelled, config.stage_weights) * share
-        accelerator.backward(loss / config.accumulate)
-        kept = [(m.mean((2, 3, 4)) * batch.valid).sum() / seconds for m in out.masks]
-        kept = kept or [loss.new_full((), math.nan)] * len(KEPT)  # AVS has no masks
-        measured.append(torch.stack([loss.detach(), *kept]))
-    return torch.stack(measured)
-
-
-def _weighed(parts, accelerator):
-    """The parts of a step, all as long as the longest of any process; what the mean over each one's labelled frames counts
-    in the step, 1 where all parts have as many; and the valid frames of a part, in the mean over the step."""
-    counts = [[p.labelled.sum(), p.valid.sum(), p.valid.shape[1]] for p in parts]
-    of_all = torch.tensor(counts)
-    if accelerator.num_processes > 1:
-        of_all = accelerator.gather(of_all.to(accelerator.device)).cpu()
-    labelled, valid, _ = of_all.double().mean(0).clamp(min=1 / len(of_all)).tolist()
-    return [p.lengthened(int(of_all[:, 2].max())) for p in parts], [int(c[0]) / labelled for c in counts], valid
-
-
-def _save(model, stem, metrics):
-    model.save(stem.with_suffix(".safetensors"), metrics)
-    write_json(stem.with_suffix(".json"), {**model.said(), "metrics": metrics})
-
-
-def main(arguments=None):
-    """`python -m pcma_lib.training fit|evaluate ...`; also what `accelerate launch -m` runs."""
-    parser = argparse.ArgumentParser(prog="python -m pcma_lib.training", description=__doc__ and __doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    fitting = commands.add_parser("fit", help="train with a preset")
-    fitting.add_argument("--preset", default="demo")
-    fitting.add_argument("--output", required=True)
-    fitting.add_argument("--resume", action="store_true")
-    fitting.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="change fields of the preset")
-    measuring = commands.add_parser("evaluate", help="print the measures and controls of a checkpoint")
-    measuring.add_argument("--checkpoint", required=True)
-    measuring.add_argument("--data", required=True)
-    measuring.add_argument("--dataset", default="avss", choices=sorted(DATASETS))
-    measuring.add_argument("--split", default="test")
-    measuring.add_argument("--image-size", type=int, help="pixels; left out: the checkpoint's")
-    measuring.add_argument("--unheard", action="store_true", help="composed data: with sounds alone that training lacks")
-    measuring.add_argument("--output", metavar="FILE", help="also write them to this JSON file")
-    given = parser.parse_args(arguments)
-    try:
-        if given.command == "fit":
-            changes = dict(item.partition("=")[::2] for item in given.set)
-            changes = {k: _literal(v) for k, v in changes.items()}
-            result = fit(TrainConfig.preset(given.preset, **changes), given.output, given.resume)
-            state = PartialState()
-            state.print(json.dumps(result, indent=2))
-            state.destroy_process_group()  # left to the exit, its threads at times abort a process that has finished
-        else:
-            model = AudioVisualModel.load(given.checkpoint).to(best_device())
-            semantic = model.settings.get("num_classes", 1) > 1
-            options = {"semantic": semantic, "unheard": given.unheard}
-            data = DATASETS[given.dataset](given.data, given.split, model.picture_size(given.image_size), **options)
-            result = evaluate(model, data, controls="all")
-            print(table(result))
-            if given.output:
-                write_json(given.output, result)
-    except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
-
-
-def _literal(text):
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+    folder, here = Path(folder), PartialState(cpu=best_device().type == "cpu")
+    if not (folder / "result.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no finished run, as result.json is missing; fit with --resume ends it")
+    config = TrainConfig(**read_json(folder / "config.json"))
+    model = AudioVisualModel.load(folder / "best.safetensors", network).to(best_device())
+    data = open_dataset(config, "test") if data is None else data
+    with Progress("test", "clip", progress and here.is_main_process) as shown:
+        share = {"rank": here.process_index, "world": here.num_processes, "workers": config.workers}
+        measured = evaluate(model, data, config.batch_size, "all", **share, progress=shown.at)
+    told = {"checkpoint": "best.safetensors", "data": describe(config, data)[1]["data"], "origin": model.origin}
+    section = {**told, "measured_with": code(), **measured}
+    if here.is_main_process:
+        write_json(folder / "result.json", {**read_json(folder / "result.json"), "test": section})
+    here.wait_for_everyone()
+    return section

@@ -1,31 +1,42 @@
 """What a checkpoint says of its model: what it was shown, and where it comes from."""
 
 import hashlib
-import json
 import subprocess
-from collections import Counter
 from functools import lru_cache
 from pathlib import Path
+
+from torch.utils.data import Dataset
 
 import pcma_lib
 
 from ..use.inputs import ASSUMED, FRAME_AT
+from .config import TrainConfig
+from .data import clip_names
 
 ORIGIN = ("version", "commit", "preset", "data", "seed", "seconds", "steps")
 
 
-def describe(config, data):
+def describe(config: TrainConfig, data: Dataset) -> tuple[dict, dict]:
     """What a checkpoint says of its model: `inputs` and `origin` of an `AudioVisualModel` that a `TrainConfig` trains.
 
     A composed frame stands for its whole second, and so for the middle. data: any split of what it is trained on.
     """
-    names = sorted(data.classes, key=data.classes.get) if config.semantic else None
-    frame_at = FRAME_AT if data.objects(0) is None else ASSUMED["frame_at"]
-    counts = sorted(Counter(row["split"] for row in data.read_index(data.root)).items())
-    fingerprint = hashlib.sha256((data.root / data.index_file).read_bytes() + json.dumps(counts).encode())
-    origin = {"version": pcma_lib.__version__, "commit": _commit(), "preset": config.preset_name}
-    origin |= {"data": fingerprint.hexdigest()[:12], "seed": config.seed, "seconds": 0.0, "steps": 0}
-    return {**ASSUMED, "image_size": config.image_size, "frame_at": frame_at, "classes": names}, origin
+    classes = getattr(data, "classes", {}) if data.num_classes > 1 else {}
+    composed = hasattr(data, "objects") and data.objects(0) is not None
+    names = sorted(classes, key=classes.get) or None
+    inputs = {"image_size": getattr(data, "image_size", config.image_size), "classes": names}
+    inputs["frame_at"] = ASSUMED["frame_at"] if composed else FRAME_AT
+    if hasattr(data, "fingerprint"):
+        fingerprint = data.fingerprint()
+    else:
+        fingerprint = hashlib.sha256("\n".join(clip_names(data)).encode()).hexdigest()[:12]
+    origin = {**code(), "preset": config.preset_name, "data": fingerprint, "seed": config.seed, "seconds": 0.0, "steps": 0}
+    return ASSUMED | inputs, origin
+
+
+def code() -> dict:
+    """The version and the commit of this package."""
+    return {"version": pcma_lib.__version__, "commit": _commit()}
 
 
 @lru_cache(maxsize=1)

@@ -8,12 +8,14 @@ from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from torch import nn
 
 from ..network.audio import VGGish
-from ..network.pcmanet import PCMANet
+from ..network.pcmanet import PCMANet, PCMAOutput
 from ..network.tpavi import AVSBaseline
+from ..registry import Registry
 from .checkpoints import load_tensors, read_settings, save_model
 from .inputs import ASSUMED, check_inputs
 
-NETWORKS = {"pcmanet": PCMANet, "avs": AVSBaseline}
+NETWORKS = Registry("network", "use.model", pcmanet=PCMANet, avs=AVSBaseline)
+register_network = NETWORKS.register
 CARD = """---
 {{ card_data }}
 ---
@@ -47,13 +49,13 @@ model = AudioVisualModel.from_pretrained("FOLDER_OR_NAME")
 """
 
 
-def network_name(kind):
+def network_name(kind: type) -> str:
     """What a checkpoint calls a network's class: a key of NETWORKS for this project's own, else module.Class."""
     own = (name for name, known in NETWORKS.items() if known is kind and kind.__module__.startswith("pcma_lib."))
     return next(own, f"{kind.__module__}.{kind.__qualname__}")
 
 
-def find_network(name):
+def find_network(name: str | type) -> type:
     """The class that `network_name` or a key of NETWORKS stands for; a class stands for itself.
 
     Raises:
@@ -62,9 +64,7 @@ def find_network(name):
     if isinstance(name, type):
         return name
     known = {network_name(kind): kind for kind in NETWORKS.values()} | NETWORKS
-    if str(name) not in known:
-        raise ValueError(f"network must be one of {', '.join(NETWORKS)}, or a class; got {name!r}")
-    return known[str(name)]
+    return known.get(str(name)) or NETWORKS.find(str(name))
 
 
 class AudioVisualModel(
@@ -81,7 +81,8 @@ class AudioVisualModel(
         vggish_width, vggish_batch_norm: 1.0 and False fit the released VGGish; others are for training it from scratch.
         train_audio: False freezes VGGish (the paper); True trains it along.
         listen: False replaces the embedding by zeros: the same network, seeing only (the vision-only control).
-        network: "pcmanet" or "avs", or a class that is called as they are. options: the arguments of that class.
+        network: "pcmanet" or "avs", a registered name, a class that is called as they are, or such a network itself.
+        options: the arguments of that class; a checkpoint keeps them.
 
     Attributes:
         settings: the arguments. inputs: what the model was shown in training, as in `inputs.ASSUMED`. origin: where it
@@ -95,31 +96,37 @@ class AudioVisualModel(
     """
 
     def __init__(
-        self, vggish_width=1.0, vggish_batch_norm=False, train_audio=False, listen=True, network="pcmanet", **options
+        self,
+        vggish_width: float = 1.0,
+        vggish_batch_norm: bool = False,
+        train_audio: bool = False,
+        listen: bool = True,
+        network: str | type | nn.Module = "pcmanet",
+        **options,
     ):
         super().__init__()
-        kind = find_network(network)
+        kind = type(network) if isinstance(network, nn.Module) else find_network(network)
         self.settings = {"vggish_width": vggish_width, "vggish_batch_norm": vggish_batch_norm, "train_audio": train_audio}
         self.settings |= {"listen": listen, "network": network_name(kind), **options}
         self.settings.pop("pretrained", None)
         self.inputs, self.origin = dict(ASSUMED), {}
         self.train_audio, self.listen = train_audio, listen
         self.vggish = VGGish(vggish_width, vggish_batch_norm)
-        self.network = kind(**options)
+        self.network = network if isinstance(network, nn.Module) else kind(**options)
         if not train_audio:
             self.vggish.requires_grad_(False)
 
-    def embed(self, log_mel):
+    def embed(self, log_mel: torch.Tensor) -> torch.Tensor:
         """[B, T, 1, 96, 64] -> [B, T, 128]."""
         if not self.listen:
             return log_mel.new_zeros(*log_mel.shape[:2], 128)
         with torch.set_grad_enabled(self.train_audio and torch.is_grad_enabled()):
             return self.vggish(log_mel)
 
-    def forward(self, frames, log_mel, valid=None):
+    def forward(self, frames: torch.Tensor, log_mel: torch.Tensor, valid: torch.Tensor | None = None) -> PCMAOutput:
         return self.network(frames, self.embed(log_mel), valid)
 
-    def picture_size(self, given=None):
+    def picture_size(self, given: int | None = None) -> int:
         """Pixels a side of the pictures to show it: as in its training, or another size that is given, which is printed."""
         size = self.inputs["image_size"]
         if given in (None, size):
@@ -127,16 +134,16 @@ class AudioVisualModel(
         print(f"Pictures of {given} px, as asked for; the checkpoint says {size} px.")
         return given
 
-    def said(self):
+    def said(self) -> dict:
         """What is saved beside the parameters. Inputs that nobody has set are left out, as they are not known."""
         settings = {**self.settings, "network": network_name(type(self.network))}
         known = self.origin or self.inputs != ASSUMED
         return {"settings": settings, "inputs": {**ASSUMED, **self.inputs} if known else None, "origin": self.origin or None}
 
-    def save(self, path, metrics=None, half=False):
+    def save(self, path: str | Path, metrics: dict | None = None, half: bool = False) -> None:
         save_model(path, self, metrics=metrics, half=half, **self.said())
 
-    def save_pretrained(self, folder, metrics=None, **options):
+    def save_pretrained(self, folder: str | Path, metrics: dict | None = None, **options):
         """A folder to share: model.safetensors, config.json and a model card with what was measured.
 
         `AudioVisualModel.from_pretrained(folder)` reads it, `push_to_hub` and the other options are huggingface_hub's.
@@ -166,21 +173,22 @@ class AudioVisualModel(
             where = {"revision": revision, "cache_dir": cache_dir, "token": token}
             where |= {"force_download": force_download, "local_files_only": local_files_only}
             path = hf_hub_download(model_id, path.name, **where)
-        kind = network if isinstance(network, type) else None
+        kind = network if isinstance(network, (type, nn.Module)) else None
         settings["network"] = read_settings(path)[0].get("network") if kind else network
         return cls._built(path, settings, inputs, origin, kind).to(map_location)
 
     @classmethod
-    def demo(cls):
+    def demo(cls) -> "AudioVisualModel":
         """The model that the package ships: trained on the demo data by notebook 08 with the preset `demo_long`."""
         return cls.load(Path(__file__).parents[1] / "demo_model.safetensors")
 
     @classmethod
-    def load(cls, path, network=None):
+    def load(cls, path: str | Path, network: type | nn.Module | None = None) -> "AudioVisualModel":
         """A model that `save` wrote, in evaluation mode.
 
         Args:
-            network: the class of its network, where that is not one of NETWORKS.
+            network: the class of its network where that is not registered, or a network of that class, which then takes the
+                parameters.
 
         Raises:
             FileNotFoundError: no such file. ValueError: not such a file, a network of another class, parameters that do not
@@ -193,7 +201,7 @@ class AudioVisualModel(
     def _built(cls, path, settings, inputs, origin, network):
         recorded = settings.get("network", "pcmanet")
         try:
-            kind = find_network(network or recorded)
+            kind = type(network) if isinstance(network, nn.Module) else find_network(network or recorded)
         except ValueError:
             kind = None
         if kind is None or network_name(kind) != recorded:
@@ -208,8 +216,11 @@ class AudioVisualModel(
             raise ValueError(f"{path} has settings this version does not know: {sorted(unknown)}")
         state, settings = load_tensors(path), {**settings, "network": kind}
         try:
-            with torch.device("meta"):  # shapes alone, before memory is taken for what a damaged file asks for
-                cls(**settings).load_state_dict(state, assign=True)
+            if isinstance(network, nn.Module):
+                settings["network"] = network
+            else:
+                with torch.device("meta"):  # shapes alone, before memory is taken for what a damaged file asks for
+                    cls(**settings).load_state_dict(state, assign=True)
             model = cls(**settings)
             model.load_state_dict(state)
         except Exception as error:

@@ -1,0 +1,96 @@
+"""The data of a training: the set that a configuration names, and which clips a step takes."""
+
+from functools import partial
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..data.avsbench import DATASETS
+from ..data.clip import Clip, collate
+from ..data.files import resolve
+from ..registry import arguments
+from .config import TrainConfig
+from .progress import Progress
+
+
+def open_dataset(config: TrainConfig, split: str, **options) -> Dataset:
+    """The data set that a configuration names, with those of the settings that its class takes.
+
+    Raises:
+        ValueError: the configuration asks for what a data set of its own kind does not give.
+    """
+    kind = DATASETS.find(config.dataset)
+    options = {"image_size": config.image_size, "cache": config.cache, "seed": config.seed, **options}
+    takes = arguments(kind)
+    if "semantic" in takes:
+        options["semantic"] = config.semantic
+    elif config.semantic:
+        raise ValueError(f"the data set {config.dataset!r} takes no argument semantic; add it, or set semantic=False")
+    return kind(resolve(config.data), split, **{k: v for k, v in options.items() if k in takes})
+
+
+def clip_names(dataset: Dataset) -> list[str]:
+    """The names of a data set's clips; their numbers where it has no `name(index)`."""
+    return [dataset.name(i) if hasattr(dataset, "name") else str(i) for i in range(len(dataset))]
+
+
+def read_all(dataset: Dataset, progress: bool) -> None:
+    """Read every clip once, for a data set that keeps what it has read."""
+    with Progress(f"reading {dataset.split}", "clip", progress) as shown:
+        for index in range(len(dataset)):
+            dataset.raw(index)
+            shown.at(index + 1, len(dataset))
+
+
+def batches(clips: int, config: TrainConfig, epoch: int, start: int = 0, rank: int = 0, world: int = 1) -> list[list[int]]:
+    """The clips of each step, from step `start` of an epoch on, the same whatever the number of processes.
+
+    Step b takes the b-th piece of a permutation drawn from (seed, epoch), and this process its part of that piece. An
+    incomplete last piece is dropped.
+
+    Raises:
+        ValueError: a step that can't be split evenly over the processes and its parts.
+    """
+    order = torch.randperm(clips, generator=torch.Generator().manual_seed(config.seed * 100_003 + epoch)).tolist()
+    size = min(config.batch_size, clips)
+    if size % (world * config.accumulate):
+        raise ValueError(f"a step of {size} clips can't be split over {world} processes x {config.accumulate} parts")
+    pieces = [order[step * size : (step + 1) * size] for step in range(start, clips // size)]
+    return [piece[rank::world] for piece in pieces]
+
+
+def _in_parts(clips: list[Clip], parts: int) -> list[Clip]:
+    return [collate(clips[part::parts]) for part in range(parts)]
+
+
+def load(dataset: Dataset, config: TrainConfig, epoch: int, start: int, rank: int, world: int, pin: bool) -> DataLoader:
+    """Gives, for each step from `start` on, this process's clips as a list of `config.accumulate` batches."""
+    steps = batches(len(dataset), config, epoch, start, rank, world)
+    split = partial(_in_parts, parts=config.accumulate)
+    return DataLoader(dataset, batch_sampler=steps, collate_fn=split, num_workers=config.workers, pin_memory=pin)
+
+
+def check_clips(dataset: Dataset) -> None:
+    """Raises TypeError where a data set lacks what training and measuring ask of it."""
+    if lacking := [n for n in ("__len__", "__getitem__", "num_classes") if not hasattr(dataset, n)]:
+        raise TypeError(
+            f"{type(dataset).__name__} has no {', '.join(lacking)}; a data set gives a Clip for each number below its "
+            "length, and its num_classes is 1 for masks of what sounds"
+        )
+
+
+def begin_epoch(dataset: Dataset, config: TrainConfig, epoch: int, late: bool) -> None:
+    """Tell a training split which epoch begins, so that what it leaves to chance is drawn anew.
+
+    Args:
+        late: whether `config.negative_after` of the training lies behind.
+
+    Raises:
+        ValueError: foreign sounds are asked for, which this data set can't give.
+    """
+    if hasattr(dataset, "set_epoch"):
+        dataset.set_epoch(epoch)
+    if config.negative_audio:
+        if not hasattr(dataset, "negative_audio"):
+            raise ValueError(f"{type(dataset).__name__} has no negative_audio; set negative_audio=0")
+        dataset.negative_audio = config.negative_audio if late else 0.0
