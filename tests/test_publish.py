@@ -147,7 +147,7 @@ def test_a_model_of_the_hub_is_the_one_that_was_shared(tmp_path, monkeypatch):
     model = AudioVisualModel(**TINY)
     model.origin = {"preset": "stamps"}
     model.save_pretrained(tmp_path)
-    for module in (pcma_lib.model, huggingface_hub.hub_mixin):
+    for module in (pcma_lib.use.model, huggingface_hub.hub_mixin):
         monkeypatch.setattr(module, "hf_hub_download", lambda repo_id, filename, **_: str(tmp_path / filename))
     again = AudioVisualModel.from_pretrained("someone/stamps")
     assert torch.equal(again.network.audio.weight, model.network.audio.weight) and again.origin == model.origin
