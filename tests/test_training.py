@@ -59,6 +59,20 @@ def test_a_run_leaves_its_files_and_a_model_that_can_be_evaluated(demo, tmp_path
         fit(config(demo), tmp_path / "run", progress=False)
 
 
+def test_the_best_model_is_that_of_the_best_validation(demo, tmp_path, monkeypatch):
+    scores, weights = iter((0.2, 0.6, 0.4)), {}
+    monkeypatch.setattr("pcma_lib.training.loop.evaluate", lambda *_, **__: {"miou": next(scores)})
+
+    def remember(row):
+        if row["epoch"] % 1 == 0:
+            weights[row["epoch"]] = load_tensors(tmp_path / "last.safetensors")
+
+    result = fit(config(demo, epochs=3), tmp_path, progress=False, after_step=remember)
+    assert (result["best"]["miou"], result["last"]["miou"]) == (0.6, 0.4)
+    best = load_tensors(result["best_checkpoint"])
+    assert [all(torch.equal(best[k], v) for k, v in kept.items()) for kept in weights.values()] == [False, True, False]
+
+
 def test_evaluation_does_not_depend_on_the_batch_size(demo):
     model = AudioVisualModel(backbone="resnet18", channels=16, groups=4, heads=2, vggish_width=0.125)
     data = AVSS(demo, "test", 64)
