@@ -42,6 +42,6 @@ class ConfidenceInducedMasking(nn.Module):
         mask = (confidence(logits.detach()) < self.threshold).to(logits.dtype)
         if coarser is None:
             return mask
-        if len(coarser) != len(logits):
-            raise ValueError(f"coarser mask is of {len(coarser)} frames, logits of {len(logits)}")
+        if coarser.shape[0] != logits.shape[0]:  # len would fix the number in an exported graph
+            raise ValueError(f"coarser mask is of {coarser.shape[0]} frames, logits of {logits.shape[0]}")
         return mask * F.interpolate(coarser, size=logits.shape[-2:], mode="nearest")

@@ -1,10 +1,11 @@
 """A trained model made fast for inference, or exported as a graph of its own: the same logits O_1."""
 
 import copy
+import io
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -71,7 +72,9 @@ def export(model: nn.Module, path: str | Path | None = None, image_size: int | N
     dynamic = {0: Dim("clips", min=1), 1: Dim("seconds", min=1, max=longest)}
     program = torch.export.export(_Exported(model), _example(model, (size, size), 2, 3), dynamic_shapes=(dynamic, dynamic))
     if path is not None:
-        write_atomically(path, partial(torch.export.save, program))
+        stored = io.BytesIO()
+        torch.export.save(program, stored)
+        write_atomically(path, lambda temporary: Path(temporary).write_bytes(stored.getbuffer()))
     return program
 
 
