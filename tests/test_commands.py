@@ -17,7 +17,7 @@ from test_environment import ROOT
 
 BIN = Path(sys.executable).parent
 TINY = '-p epochs 1 -p image_size 32 -y "{settings: {pretrain: 1, evaluate_every: 1}}"'
-MAKE = f"make --old-file=env BIN={BIN} DATA='--clips 8,2,2 --size 64 --workers 1' TRAIN='{TINY}'"
+MAKE = f"make --old-file=env BIN={BIN} DATA='--clips 8,2,6 --size 64 --workers 1' TRAIN='{TINY}'"
 README = (ROOT / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```\n(.*?)```", README, re.S) for line in block.splitlines()]
 COMMANDS = [line.split("  #")[0].strip() for line in COMMANDS if re.match(r"(make|papermill|python) ", line)]
@@ -28,7 +28,7 @@ def tiny(command):
     if command in ("make test", "make lab"):
         return f"{MAKE} --dry-run {command.split()[1]}"
     if command == "make stamps":  # its second half; the first fetches the photographs
-        only = f"grep '^{BIN}/papermill' | sed 's|$| -p data data/demo|'"
+        only = "sed -n '/mkdir/p; /papermill/s|$| -p data data/demo|p'"
         return f"{MAKE} --dry-run stamps | {only} > stamps.sh && sh -e stamps.sh"
     if command.startswith("make "):
         return command.replace("make", MAKE, 1)
