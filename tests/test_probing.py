@@ -58,8 +58,11 @@ def test_probing_needs_silent_objects(splits):
         probe_parts(AudioVisualModel.demo(), data, data)
 
 
-def test_probing_needs_a_whole_pcmanet(splits):
-    settings = dict(network="avs", backbone="resnet10t", channels=16, vggish_width=0.03)
+@pytest.mark.parametrize(
+    "network", [{"network": "avs"}, {"heads": 2, "without": ("avga",)}, {"heads": 2, "without": ("qsca",)}]
+)
+def test_probing_needs_a_whole_pcmanet(splits, network):
+    settings = dict(backbone="resnet10t", channels=16, vggish_width=0.03, **network)
     with pytest.raises(ValueError, match="whole PCMANet"):
         probe_parts(AudioVisualModel(**settings), *splits)
 

@@ -3,7 +3,7 @@
 Every second that shows a sounding object and a silent one is seen twice: under the clip's own sound, and under that of the
 silent object alone. The picture is the same, so that what only looks can't tell which of the two sounds.
 
-python -m pcma_lib.probing --data data/demo PCMANet=results/demo/best.safetensors
+python -m pcma_lib.measure.probing --data data/demo PCMANet=results/demo/best.safetensors
 """
 
 import argparse
@@ -17,6 +17,8 @@ from ..data.avsbench import AVSS
 from ..data.clip import log_mel_of
 from ..data.controls import silent_objects
 from ..data.files import named_paths
+from ..network.avga import AVGA
+from ..network.qsca import QSCA
 from ..training.model import best_device
 from ..use.checkpoints import write_json
 from ..use.model import AudioVisualModel
@@ -46,7 +48,8 @@ def probe_parts(model, fitted_on, scored_on):
     Raises:
         ValueError: data that are not composed, or that show no silent object beside one that sounds.
     """
-    if not all(getattr(model.network, name, ()) for name in ("avga", "qsca")):
+    whole = {"avga": AVGA, "qsca": QSCA}
+    if not all(isinstance(m, kind) for name, kind in whole.items() for m in getattr(model.network, name, [None])):
         raise ValueError("probing needs a whole PCMANet, with AVGA and QSCA; this network has not both")
     was_training = model.training
     model.eval()
@@ -141,8 +144,10 @@ def _parts(model, frames, log_mel):
 
 
 def main(arguments=None):
-    """`python -m pcma_lib.probing NAME=CHECKPOINT ...`: a column a model, fitted on the split val, scored on test."""
-    parser = argparse.ArgumentParser(prog="python -m pcma_lib.probing", description=__doc__ and __doc__.splitlines()[0])
+    """`python -m pcma_lib.measure.probing NAME=CHECKPOINT ...`: a column a model, fitted on val, scored on test."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pcma_lib.measure.probing", description=__doc__ and __doc__.splitlines()[0]
+    )
     parser.add_argument("models", nargs="+", metavar="NAME=CHECKPOINT")
     parser.add_argument("--data", default="data/demo")
     parser.add_argument("--image-size", type=int, help="pixels; left out: each checkpoint's")

@@ -43,7 +43,9 @@ def filled_up(compute: Callable, seconds: int, frames: Tensor, audio: Tensor, va
         raise ValueError(f"this released network takes clips of at most {seconds} s, got {t} s; set seconds={t}")
 
     def fill(x):
-        return torch.cat([x, x.new_zeros(b, seconds - t, *x.shape[2:])], dim=1)
+        filled = x.new_zeros(b, seconds, *x.shape[2:])
+        filled[:, :t] = x
+        return filled
 
     valid = frames.new_ones(b, t, dtype=torch.bool) if valid is None else valid
     out = compute(fill(frames), fill(audio * valid[..., None]), fill(valid))

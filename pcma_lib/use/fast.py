@@ -64,13 +64,14 @@ def export(model: nn.Module, path: str | Path | None = None, image_size: int | N
 
     Returns:
         ExportedProgram of (frames [B, T, 3, S, S], log_mel [B, T, 1, 96, 64]) -> O_1 [B, T, K, S, S], for any B and T. A
-        network alone takes embeddings [B, T, 128] in place of log_mel. QSCA takes its dense path.
+        network alone takes embeddings [B, T, 128] in place of log_mel, a released one its own T. QSCA takes its dense path.
     """
     model = _for_inference(model, dense=True)
     size = image_size or getattr(model, "inputs", ASSUMED)["image_size"]
-    longest = next((m.seconds for m in model.modules() if getattr(m, "seconds", None)), None)
-    dynamic = {0: Dim("clips", min=1), 1: Dim("seconds", min=1, max=longest)}
-    program = torch.export.export(_Exported(model), _example(model, (size, size), 2, 3), dynamic_shapes=(dynamic, dynamic))
+    fixed = next((m.seconds for m in model.modules() if getattr(m, "seconds", None)), None)
+    dynamic = {0: Dim("clips", min=1)} | ({} if fixed else {1: Dim("seconds", min=1)})
+    example = _example(model, (size, size), clips=2, seconds=fixed or 3)
+    program = torch.export.export(_Exported(model), example, dynamic_shapes=(dynamic, dynamic))
     if path is not None:
         stored = io.BytesIO()
         torch.export.save(program, stored)
