@@ -356,15 +356,16 @@ def test_the_sound_of_another_clip_is_read_without_its_pictures(tmp_path, monkey
 
 
 def test_evaluation_reads_a_clip_once_for_all_controls_and_measures_what_each_gives(demo, monkeypatch):
-    tiny = dict(backbone="resnet10t", stages=[8, 8, 8, 8], channels=8, groups=2, heads=2, vggish_width=0.03)
-    data, model, read = AVSS(demo, "test", 64), AudioVisualModel(**tiny), []
+    data, model, read = AVSS(demo, "test", 64), AudioVisualModel.demo(), []  # an untrained one marks nothing, or all
     monkeypatch.setattr(avsbench, "read_frame", lambda path: read.append(path) or read_frame(path))
     result = evaluate(model, data, batch_size=4, controls="all")
-    assert result["controls"].keys() == CONTROLS.keys()
+    assert result["controls"].keys() == CONTROLS.keys() and 0 < result["marked"] < 1
     assert sorted(read) == sorted({*read}), "the first clip, which tells whether the data are composed, among them"
     for control, row in result["controls"].items():
         alone = evaluate(model, data.with_sound(control), batch_size=4)
         assert (row["marked"], row["miou"]) == (alone["marked"], alone["miou_sounding"])
+        lost = result["miou_sounding"] - row["miou"]
+        assert control == "other_object" or row["drop"] * result["miou_sounding"] == pytest.approx(lost)
 
 
 def test_a_clip_is_kept_until_the_next_and_all_of_them_with_a_cache(tmp_path):
