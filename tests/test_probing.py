@@ -73,6 +73,8 @@ def test_the_command_prints_a_column_a_model_or_an_error(demo, tmp_path, capsys)
     main([f"shipped={shipped}", *options])
     printed = capsys.readouterr().out
     found = json.loads((tmp_path / "probes.json").read_text())
-    assert f"{found['shipped']['logits 1']:.3f}" in printed and len(printed.splitlines()) == 1 + len(found["shipped"])
+    said, _, *rows = printed.splitlines()
+    assert said == "Pictures of 64 px, as asked for; the checkpoint says 96 px."
+    assert f"{found['shipped']['logits 1']:.3f}" in rows[-1] and len(rows) == len(found["shipped"])
     with pytest.raises(SystemExit, match="error: .*none.safetensors"):
         main(["none.safetensors", *options])
