@@ -65,6 +65,7 @@ def models(tree):
     return {path: path.read_bytes() for path in tree.rglob("*.safetensors") if "pcma_lib" not in path.parts}
 
 
+@pytest.mark.slow
 def test_the_readmes_commands_work_in_a_row_and_twice_and_no_model_is_lost(tree):
     commands = list(COMMANDS)
     commands.insert(commands.index("make test") + 1, "make stamps")
