@@ -650,8 +650,10 @@ def test_a_failing_model_leaves_the_old_file_and_no_other(tmp_path):
 def test_the_command_prints_a_summary_or_an_error(tmp_path, capsys):
     source, checkpoint = make(tmp_path / "in.mp4", 1), tmp_path / "model.safetensors"
     settings = dict(backbone="resnet10t", stages=(8, 8, 16, 16), channels=16, groups=2, heads=2, vggish_width=0.03)
-    AudioVisualModel(**settings).save(checkpoint)
-    main([str(source), str(tmp_path / "out.mp4"), "--checkpoint", str(checkpoint), "--image-size", "64", "--side-by-side"])
+    model = AudioVisualModel(**settings)
+    model.inputs["image_size"] = 64
+    model.save(checkpoint)
+    main([str(source), str(tmp_path / "out.mp4"), "--checkpoint", str(checkpoint), "--side-by-side"])
     assert json.loads(capsys.readouterr().out)["frames"] == 25
     command = [sys.executable, "-m", "pcma_lib.video", tmp_path / "none.mp4", "out.mp4", "--checkpoint", checkpoint]
     run = subprocess.run(command, capture_output=True, text=True)
