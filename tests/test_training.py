@@ -375,9 +375,9 @@ def test_a_run_is_finished_when_all_its_steps_are_done_with_these_settings(demo,
 
 def test_every_command_runs_without_docstrings():
     script = """
-import importlib, pkgutil, pcma_lib
-for module in pkgutil.iter_modules(pcma_lib.__path__):
-    main = getattr(importlib.import_module(f"pcma_lib.{module.name}"), "main", None)
+import importlib, pkgutil, pcma_data, pcma_lib
+for module in [m for p in (pcma_lib, pcma_data) for m in pkgutil.walk_packages(p.__path__, p.__name__ + ".")]:
+    main = not module.name.endswith("__main__") and getattr(importlib.import_module(module.name), "main", None)
     if main:
         try:
             main(["--help"])
@@ -386,4 +386,4 @@ for module in pkgutil.iter_modules(pcma_lib.__path__):
 """
     ran = subprocess.run([sys.executable, "-OO", "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert ran.returncode == 0, ran.stderr[-2000:]
-    assert len(re.findall(r"^\w+ ends with 0$", ran.stdout, re.M)) >= 6
+    assert len(re.findall(r"^[\w.]+ ends with 0$", ran.stdout, re.M)) >= 10
