@@ -77,6 +77,13 @@ WEIGHTS = (
         lambda: timm.create_model("resnet50"),
     ),
     Weights(
+        "resnet50.tv_in1k",
+        "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+        "0676ba61",
+        "BSD-3-Clause (torchvision's IMAGENET1K_V1, which the paper's release starts from)",
+        lambda: timm.create_model("resnet50"),
+    ),
+    Weights(
         "pvt_v2_b5",
         HUB.format("pvt_v2_b5.in1k", "b18cbdbb9509cc98b2529f64662eb23c218f9978"),
         "070ea6f6e2b9c06fa8dc9ba943c04d5fb74df01f2cb328d95ae65c94c304176b",

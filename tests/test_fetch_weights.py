@@ -7,6 +7,7 @@ import threading
 from functools import partial
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -253,10 +254,15 @@ def test_the_encoder_takes_the_stored_resnet(tmp_path):
     assert len(encoder) > 300
 
 
+def test_the_encoder_of_the_papers_presets_is_the_one_that_timm_takes_from_torchvision():
+    (weights,) = [w for w in WEIGHTS if w.name == PRESETS["s4"]["backbone"]]
+    assert weights.url == timm.get_pretrained_cfg(weights.name).url and weights.sha256 in weights.url
+
+
 def test_the_list_gives_hash_licence_and_address_of_each(capsys):
     assert main(["--list"]) == 0
     text = capsys.readouterr().out
     for weights in WEIGHTS:
         assert weights.url in text and weights.sha256 in text and weights.licence in text
         assert len(weights.sha256) in (8, 64) and weights.url.startswith("https://")
-    assert len({weights.download for weights in WEIGHTS}) == 3
+    assert len({weights.download for weights in WEIGHTS}) == len(WEIGHTS)

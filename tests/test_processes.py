@@ -94,6 +94,7 @@ CLASSES = [
     ([[2, 2, 2, 2], [0, 0, 0, 0]], [[2, 2, 2, 2], [1, 1, 1, 1]], [1, 0]),
     ([[1, 1, 1, 1]], [[1, 1, 1, 1]], [1]),
 ]
+F_0A, F_0B, F_1 = 1.3 * 0.5 / (0.3 * 1 + 0.5), 1.3 * 0.75 / (0.3 * 1 + 0.75), 1.3 * 2 / 3 / (0.3 * 2 / 3 + 1)
 BY_HAND = {
     "miou": ((1 / 2 + 3 / 4) / 2 + 1 / 2 + 1) / 3,
     "miou_whole_set": (1 + 1 + 3) / (2 + 1 + 2 + 3),
@@ -103,6 +104,11 @@ BY_HAND = {
     "marked": (1 / 4 + 1 / 2 + 1 / 4) / 3,
     "miou_of_classes": ((1 / 2 + 3 / 4) / 2 + (2 / 3 + 1) / 2 + (0 + 1) / 2) / 3,
     "without_background": ((2 / 3 + 1) / 2 + (0 + 1) / 2) / 2,
+    "f_measure_of_classes": ((F_0A + F_0B) / 2 + (F_1 + 1) / 2 + (0 + 1) / 2) / 3,
+    "miou_whole_set_of_classes": ((1 + 3) / (2 + 4) + (2 + 4) / (3 + 4) + (0 + 4) / (1 + 4)) / 3,
+    "IoU of background": (1 / 2 + 3 / 4) / 2,
+    "IoU of dog": (2 / 3 + 1) / 2,
+    "IoU of bird": (0 + 1) / 2,
 }
 
 
@@ -120,6 +126,9 @@ def measured_by_hand(order=(0, 1, 2), batch_size=1, rank=0, world=1):
                 if (name == "miou_of_classes") == (classes == 3):
                     metric.update(*update)
     measures = {name: metric.compute().item() for name, metric in metrics.items()}
+    of_classes = metrics["miou_of_classes"].measures(["background", "dog", "bird"])
+    measures |= {f"{name}_of_classes": of_classes[name] for name in ("f_measure", "miou_whole_set")}
+    measures |= {f"IoU of {name}": value for name, value in of_classes["iou_of_classes"].items()}
     return {**measures, "without_background": metrics["miou_of_classes"].without_background().item()}
 
 

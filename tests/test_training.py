@@ -118,6 +118,10 @@ def test_the_papers_presets_hold_its_settings(preset, epochs):
     assert (found.image_size, found.channels, found.threshold, found.groups) == (224, 256, 0.99, 8)
     assert found.stage_weights == (1.0,) * 4 and not found.train_audio and found.negative_audio == 0
     assert not found.augment and TrainConfig.preset("demo").augment
+    plain, improved = TrainConfig.preset(preset).to_dict(), TrainConfig.preset(f"{preset}_improved").to_dict()
+    assert (plain["mixed_precision"], plain["schedule"], plain["backbone"]) == ("no", "constant", "resnet50.tv_in1k")
+    differ = {k for k in plain if plain[k] != improved[k]} - {"preset_name"}
+    assert differ == {"augment", "mixed_precision", "schedule", "warmup_steps", "clip_gradients"}
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """What a model is worth: several measures by their own names, and the controls that show whether it listens."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
+from torchmetrics import Metric
 
 from ..data.clip import collate
 from ..data.controls import COMPOSED_ONLY, CONTROLS, MIXED
@@ -46,13 +49,15 @@ def _sounding(batch):
     return batch.labelled & (batch.masks > 0).flatten(2).any(2)
 
 
-def available_controls(dataset):
+def available_controls(dataset: Dataset) -> list[str]:
     """The controls of `controls.CONTROLS` that have an answer on this data."""
+    if not hasattr(dataset, "heard_as"):  # a data set of your own that gives clips alone
+        return []
     composed = dataset.raw(0).objects is not None
     return [c for c in CONTROLS if composed or c not in COMPOSED_ONLY]
 
 
-def binary_measures():
+def binary_measures() -> dict[str, Metric]:
     """New metrics of a binary mask, by the names that `evaluate` reports."""
     return {
         "miou": MeanIoU(),
@@ -64,7 +69,16 @@ def binary_measures():
     }
 
 
-def evaluate(model, dataset, batch_size=8, controls=(), rank=0, world=1, workers=0, progress=None):
+def evaluate(
+    model: nn.Module,
+    dataset: Dataset,
+    batch_size: int = 8,
+    controls: Sequence[str] | str = (),
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict:
     """Measure a model on a data set.
 
     Args:
@@ -77,9 +91,10 @@ def evaluate(model, dataset, batch_size=8, controls=(), rank=0, world=1, workers
         dict of floats:
         miou (per frame, as released), miou_whole_set, f_measure (as released, one clip a batch), f_measure_at_half,
         f_measure_whole_set, miou_sounding (per frame, frames with an empty truth left out), marked (share of pixels);
-        semantic data: miou, miou_without_background. And "controls", where there are any: for each
-        marked, miou (per frame against the original truth, frames with an empty truth left out; for "other_object"
-        against that object) and drop, relative to miou_sounding (not for "other_object").
+        semantic data: what `SemanticIoU.measures` gives, with the IoU of each class.
+        And "controls", where there are any: for each marked, miou (per frame against the original truth, frames with an
+        empty truth left out; for "other_object" against that object) and drop, relative to miou_sounding (not for
+        "other_object").
 
     Raises:
         ValueError: controls by name on semantic data.
@@ -102,8 +117,8 @@ def evaluate(model, dataset, batch_size=8, controls=(), rank=0, world=1, workers
         metric = SemanticIoU(dataset.num_classes).to(device)
         for _, logits, batch in _predictions(model, dataset, (), *run):
             metric.update(logits, batch.masks, batch.labelled)
-        result = {"miou": metric.compute().item(), "miou_without_background": metric.without_background().item()}
-        return {"clips": len(dataset), **result}
+        classes = getattr(dataset, "classes", {})
+        return {"clips": len(dataset), **metric.measures(sorted(classes, key=classes.get))}
 
     metrics = {None: binary_measures(), **{name: {"marked": MarkedShare()} for name in names}}
     metrics = {name: {k: m.to(device) for k, m in measures.items()} for name, measures in metrics.items()}
@@ -125,11 +140,13 @@ def evaluate(model, dataset, batch_size=8, controls=(), rank=0, world=1, workers
     return result
 
 
-def table(result):
+def table(result: dict) -> str:
     """The measures and controls of `evaluate` as Markdown."""
     lines = ["| measure | value |", "| --- | --- |"]
     lines += [
-        f"| {k} | {v:.3f} |" if isinstance(v, float) else f"| {k} | {v} |" for k, v in result.items() if k != "controls"
+        f"| {k} | {v:.3f} |" if isinstance(v, float) else f"| {k} | {v} |"
+        for k, v in [*result.items(), *((f"IoU of {name}", v) for name, v in result.get("iou_of_classes", {}).items())]
+        if not isinstance(v, dict)
     ]
     if "controls" in result:
         lines += ["", "| sound | pixels marked | mIoU | drop | right answer |", "| --- | --- | --- | --- | --- |"]

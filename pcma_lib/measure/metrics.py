@@ -139,6 +139,10 @@ class SemanticIoU(Metric):
     Shapes of update(logits, target, labelled=None): [B, T, K, H, W] and classes [B, T, H, W]; or one clip without B.
     compute(): the mean over the classes that occurred (the released code counts the others as 0). `without_background()`
     leaves out class 0 (the released code leaves out the last class instead, though index 0 is the background).
+
+    measures(): these two; the F-measure (beta^2 = 0.3) as AVSBench's code computes it, of each class and frame from the
+    pixels alone, 0 where the class is in prediction or truth only, averaged like the IoU; and the IoU over the whole set,
+    all intersections of a class over all its unions, which is ours.
     """
 
     full_state_update = False
@@ -147,26 +151,39 @@ class SemanticIoU(Metric):
     def __init__(self, num_classes, **kwargs):
         super().__init__(**kwargs)
         self.num_classes = num_classes
-        self.add_state("iou", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("frames", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("iou", "f", "frames", "intersection", "union"):
+            self.add_state(name, torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, logits, target, labelled=None):
         k = self.num_classes
         for clip, truth in _clips(logits, target, labelled):
             for predicted, true in zip(clip.argmax(1).flatten(1), truth.long().flatten(1)):
                 table = torch.bincount(true * k + predicted, minlength=k * k).reshape(k, k).double()
-                intersection = table.diagonal()
-                union = table.sum(0) + table.sum(1) - intersection
+                intersection, marked, there = table.diagonal(), table.sum(0), table.sum(1)
+                union = marked + there - intersection
                 self.iou += intersection / union.clamp(min=1)
+                self.f += (1 + BETA2) * intersection / (BETA2 * there + marked).clamp(min=BETA2)  # of precision and recall
                 self.frames += union > 0
+                self.intersection += intersection
+                self.union += union
 
-    def per_class(self):
+    def per_class(self) -> torch.Tensor:
         """[K]; NaN for a class that occurred in no frame."""
         return (self.iou / self.frames).float()
 
     def compute(self):
         return self.per_class().nanmean()
 
-    def without_background(self):
+    def without_background(self) -> torch.Tensor:
         with self.sync_context():  # torchmetrics adds up the processes' shares for compute() alone
             return self.per_class()[1:].nanmean()
+
+    def measures(self, names: list[str] | None = None) -> dict:
+        """All measures by name, and `iou_of_classes`, by the names of the classes, of those that occurred."""
+        with self.sync_context():
+            iou, f, whole = self.per_class(), (self.f / self.frames).float(), (self.intersection / self.union).float()
+        found = {}
+        for name, values in (("miou", iou), ("f_measure", f), ("miou_whole_set", whole)):
+            found |= {name: values.nanmean().item(), f"{name}_without_background": values[1:].nanmean().item()}
+        classes = dict(zip(names or map(str, range(self.num_classes)), iou.tolist()))
+        return {**found, "iou_of_classes": {name: value for name, value in classes.items() if value == value}}

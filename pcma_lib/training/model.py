@@ -17,11 +17,11 @@ def build_model(config: TrainConfig, num_classes: int = 1, network: nn.Module | 
     Raises:
         FileNotFoundError: weights that are missing. ValueError: a registered network lacks an argument that is needed.
     """
-    settings = config.model_settings()
     if network is not None:
         ears = ("vggish_width", "vggish_batch_norm", "train_audio", "listen")
-        settings = {k: settings[k] for k in ears} | config.options | {"network": network}
+        settings = {k: getattr(config, k) for k in ears} | config.options | {"network": network}
     else:
+        settings = config.model_settings()
         pretrained = config.pretrained if isinstance(config.pretrained, bool) else resolve(config.pretrained)
         local = resolve("weights") / f"{config.backbone}.safetensors"  # where pcma-data weights puts them
         if pretrained is True and local.is_file():
