@@ -58,7 +58,9 @@ def segmentation_loss(
     for name, given in (("target", target), *(("logits", stage) for stage in logits)):
         if given.shape[:2] != labelled.shape:
             raise ValueError(f"labelled {list(labelled.shape)} and {name} {list(given.shape)} are not of the same frames")
-    chosen = labelled.flatten().nonzero().squeeze(1).to(target.device, non_blocking=target.is_cuda)
+    chosen = slice(None)
+    if not labelled.all():
+        chosen = labelled.flatten().nonzero().squeeze(1).to(target.device, non_blocking=target.is_cuda)
     truth = target.flatten(0, 1)[chosen]
     total = logits[0].new_zeros(())
     for weight, stage in zip(weights, logits):

@@ -60,7 +60,7 @@ class TrainConfig:
     warmup_steps: int = 0
     clip_gradients: float | None = None  # largest norm of the gradient
     stage_weights: tuple = (1.0, 1.0, 1.0, 1.0)  # lambda_1 .. lambda_4
-    mixed_precision: str = "auto"  # "auto": bf16 where the device computes it; "no", "bf16"
+    mixed_precision: str = "auto"  # "auto": bf16 where the device computes it, fp16 on older GPUs; "no", "bf16", "fp16"
     compile: bool = False  # torch.compile; worth its minutes at the start on a GPU
     seed: int = 0  # below 2**32
     # records
@@ -88,7 +88,7 @@ class TrainConfig:
         for name, allowed in {
             "optimizer": ("adam", "adamw"),
             "schedule": ("constant", "cosine"),
-            "mixed_precision": ("auto", "no", "bf16"),
+            "mixed_precision": ("auto", "no", "bf16", "fp16"),
         }.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")

@@ -3,7 +3,7 @@
 from functools import partial
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..data.avsbench import DATASETS
 from ..data.clip import Clip, collate
@@ -63,11 +63,58 @@ def _in_parts(clips: list[Clip], parts: int) -> list[Clip]:
     return [collate(clips[part::parts]) for part in range(parts)]
 
 
-def load(dataset: Dataset, config: TrainConfig, epoch: int, start: int, rank: int, world: int, pin: bool) -> DataLoader:
-    """Gives, for each step from `start` on, this process's clips as a list of `config.accumulate` batches."""
-    steps = batches(len(dataset), config, epoch, start, rank, world)
-    split = partial(_in_parts, parts=config.accumulate)
-    return DataLoader(dataset, batch_sampler=steps, collate_fn=split, num_workers=config.workers, pin_memory=pin)
+class Steps(Sampler):
+    """For each step from `start` on, this process's clips as (epoch, whether foreign sounds have begun, number)."""
+
+    def __init__(self, clips: int, config: TrainConfig, start: int, total: int, rank: int, world: int):
+        self.clips, self.config, self.start, self.total, self.share = clips, config, start, total, (rank, world)
+
+    def __len__(self):
+        return self.total - self.start
+
+    def __iter__(self):
+        for step in range(self.start, self.total):
+            epoch, done = divmod(step, steps_of_epoch(self.clips, self.config))
+            if step == self.start or not done:
+                pieces = batches(self.clips, self.config, epoch, 0, *self.share)
+            late = step - done >= self.config.negative_after * self.total
+            yield [(epoch, late, clip) for clip in pieces[done]]
+
+
+class _Told(Dataset):
+    """A training split that hears with each clip which epoch it is, in whichever process it is read."""
+
+    def __init__(self, dataset, config):
+        self.dataset, self.config, self.now = dataset, config, None
+
+    def __getitem__(self, place):
+        *now, index = place
+        if now != self.now:
+            begin_epoch(self.dataset, self.config, *now)
+            self.now = now
+        return self.dataset[index]
+
+
+def steps_of_epoch(clips: int, config: TrainConfig) -> int:
+    return max(1, clips // config.batch_size)
+
+
+def load(
+    dataset: Dataset, config: TrainConfig, start: int, total: int, rank: int = 0, world: int = 1, pin: bool = False
+) -> DataLoader:
+    """Gives, for each step from `start` to `total`, this process's clips as a list of `config.accumulate` batches.
+
+    Workers live as long as the training, and read ahead over the ends of epochs.
+    """
+    if config.negative_audio and not hasattr(dataset, "negative_audio"):
+        raise ValueError(f"{type(dataset).__name__} has no negative_audio; set negative_audio=0")
+    return DataLoader(
+        _Told(dataset, config),
+        batch_sampler=Steps(len(dataset), config, start, total, rank, world),
+        collate_fn=partial(_in_parts, parts=config.accumulate),
+        num_workers=config.workers,
+        pin_memory=pin,
+    )
 
 
 def check_clips(dataset: Dataset) -> None:
@@ -84,13 +131,8 @@ def begin_epoch(dataset: Dataset, config: TrainConfig, epoch: int, late: bool) -
 
     Args:
         late: whether `config.negative_after` of the training lies behind.
-
-    Raises:
-        ValueError: foreign sounds are asked for, which this data set can't give.
     """
     if hasattr(dataset, "set_epoch"):
         dataset.set_epoch(epoch)
     if config.negative_audio:
-        if not hasattr(dataset, "negative_audio"):
-            raise ValueError(f"{type(dataset).__name__} has no negative_audio; set negative_audio=0")
         dataset.negative_audio = config.negative_audio if late else 0.0

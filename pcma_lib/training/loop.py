@@ -21,13 +21,13 @@ from ..use.checkpoints import write_json
 from ..use.model import AudioVisualModel, network_name
 from .batch_norm import share_batch_norm
 from .config import TrainConfig
-from .data import begin_epoch, check_clips, clip_names, load, open_dataset, read_all
+from .data import check_clips, clip_names, load, open_dataset, read_all, steps_of_epoch
 from .model import best_device, best_precision, build_model, prepare_for_speed
 from .origin import code, describe
 from .pretraining import pretrain_ear, pretrain_eye
 from .progress import Progress
 from .run_files import Run
-from .steps import make_optimizer, share_of_rate, train_step
+from .steps import TrainStep, make_optimizer, share_of_rate
 
 
 def fit(
@@ -64,18 +64,15 @@ def fit(
         FloatingPointError: a loss or gradient that is not finite; names the step, its clips and the last good state.
     """
     job = Training(config, output, resume, progress, model, train, val)
-    while job.step < job.total:
-        for parts in job.rest_of_epoch():
-            row = job.take_step(parts)
-            job.record(row)
-            if job.validation_is_due():
-                job.validate()
-            if job.epoch_ends() or job.step % config.save_every == 0:
-                job.save()
-            if after_step:
-                after_step(row)
-            if job.step == job.total:
-                break
+    for parts in job.steps_left():
+        row = job.take_step(parts)
+        job.record(row)
+        if job.validation_is_due():
+            job.validate()
+        if job.epoch_ends() or job.step % config.save_every == 0:
+            job.save()
+        if after_step:
+            after_step(row)
     return job.finish()
 
 
@@ -101,7 +98,7 @@ class Training:
         names = clip_names(self.train) + clip_names(self.val)
         self._refuse_other_parts(state, "clips", zlib.crc32("\n".join(names).encode()))
         self._make_model(model, state)
-        self.steps_per_epoch = max(1, len(self.train) // config.batch_size)
+        self.steps_per_epoch = steps_of_epoch(len(self.train), config)
         self.total = min(config.epochs * self.steps_per_epoch, config.max_steps or sys.maxsize)
         self._begin_records()
 
@@ -163,7 +160,11 @@ class Training:
         self.plain = accelerator.unwrap_model(self.model)
         if state:
             with self.run.reading():  # after prepare, which would bring Adam's step counts to the GPU, to be waited for
+                kinds = [{k: group[k] for k in ("fused", "capturable")} for group in self.optimizer.param_groups]
                 self.optimizer.load_state_dict(state["optimizer"])
+                for group, kind in zip(self.optimizer.param_groups, kinds):  # as suits this device, not the one before
+                    group.update(kind)
+        self.train_step = TrainStep(self.model, self.optimizer, config, accelerator)
 
     def _begin_records(self):
         if self.main:
@@ -175,18 +176,16 @@ class Training:
         self.shown = Progress("training", show=self.progress)
         self.shown.at(self.step, self.total, self.best_so_far)
 
-    def rest_of_epoch(self) -> Iterator[list[Clip]]:
-        """This process's clips of each step that the epoch still has, in parts."""
-        epoch, done = divmod(self.step, self.steps_per_epoch)
-        late = epoch * self.steps_per_epoch >= self.config.negative_after * self.total
-        begin_epoch(self.train, self.config, epoch, late)
-        self.model.train()
-        if not self.config.train_audio:
-            self.plain.vggish.eval()
-        pin = self.accelerator.device.type == "cuda"
-        loader = load(self.train, self.config, epoch, done, **self.share, pin=pin)
+    def steps_left(self) -> Iterator[list[Clip]]:
+        """This process's clips of each step that is left, in parts."""
+        loader = load(
+            self.train, self.config, self.step, self.total, **self.share, pin=self.accelerator.device.type == "cuda"
+        )
         self.lap = time.perf_counter()
         for parts in loader:
+            self.model.train()  # again after each validation
+            if not self.config.train_audio:
+                self.plain.vggish.eval()
             yield parts
             self.lap = time.perf_counter()
 
@@ -194,7 +193,7 @@ class Training:
         """Train on the clips of one step. Returns its row of log.csv."""
         rate = self.config.learning_rate * share_of_rate(self.config, self.step, self.total)
         try:
-            measured = train_step(self.model, parts, self.optimizer, rate, self.config, self.accelerator)
+            measured = self.train_step(parts, rate)
         except FloatingPointError as error:
             what, clips = error.args
             good = self.run.resume_path if self.run.resume_path.is_file() else "none"

@@ -50,6 +50,7 @@ def prepare_for_speed(model: nn.Module, config: TrainConfig) -> nn.Module:
         model: an `AudioVisualModel` or its network, on its device.
     """
     model = model.to(memory_format=torch.channels_last)
+    torch.backends.cudnn.benchmark = next(model.parameters()).is_cuda  # shapes repeat
     if config.compile:
         choose_path(model, dense=True)
         model.compile(fullgraph=True)
@@ -62,7 +63,7 @@ def best_device() -> torch.device:
 
 
 def best_precision() -> str:
-    """bf16 where the device computes it, not where it only imitates it."""
+    """bf16 where the device computes it, not where it only imitates it; float16, whose loss is scaled, on older GPUs."""
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
