@@ -11,7 +11,10 @@ THRESHOLDS = 255
 
 
 def _clips(logits, target, labelled):
-    """One clip after another as (logits [n, ...], target [n, H, W]) of its labelled frames."""
+    """One clip after another as logits [T, K, H, W], target [T, H, W] and weights [T], 1 for a labelled frame and else 0.
+
+    Frames are weighed, not picked, and nothing here asks for a value: a GPU is not waited for.
+    """
     if logits.ndim == 4:  # one clip's frames
         logits = logits[None]
         target = target[None]
@@ -20,10 +23,12 @@ def _clips(logits, target, labelled):
         target = target.squeeze(2)
     if logits.shape[:2] != target.shape[:2] or logits.shape[-2:] != target.shape[-2:]:
         raise ValueError(f"logits {list(logits.shape)} and target {list(target.shape)} do not go together")
-    for i in range(len(logits)):
-        keep = slice(None) if labelled is None else labelled[i].bool()
-        if len(target[i][keep]):
-            yield logits[i][keep].detach().float(), target[i][keep]
+    weights = target.new_ones(target.shape[:2]) if labelled is None else labelled.to(target.device)
+    yield from zip(logits.detach().float(), target, weights.double())
+
+
+def _mean(values, weights):
+    return (values * weights).sum() / weights.sum().clamp(min=1)
 
 
 class _ClipMetric(Metric):
@@ -61,19 +66,19 @@ class MeanIoU(_ClipMetric):
         self.average = average
 
     def update(self, logits, target, labelled=None):
-        for clip, truth in _clips(logits, target, labelled):
+        for clip, truth, weights in _clips(logits, target, labelled):
             predicted, truth = clip[:, 0] > 0, truth > 0
             intersection = (predicted & truth).sum((1, 2)).double()
             union = (predicted | truth).sum((1, 2)).double()
             if self.average == "set":
-                self.total += intersection.sum()
-                self.count += union.sum()
+                self.total += (intersection * weights).sum()
+                self.count += (union * weights).sum()
                 continue
             empty = ~truth.flatten(1).any(1)
             pixels = truth[0].numel()
             iou = torch.where(empty, (pixels - union) / pixels, intersection / union.clamp(min=1))
-            self.total += iou.mean()
-            self.count += 1
+            self.total += _mean(iou, weights)
+            self.count += weights.any()
 
 
 class FMeasure(_ClipMetric):
@@ -96,28 +101,30 @@ class FMeasure(_ClipMetric):
             self.add_state("total", torch.zeros(len(values), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, logits, target, labelled=None):
-        for clip, truth in _clips(logits, target, labelled):
-            curves = [self._curve(f[0].sigmoid(), t > 0) for f, t in zip(clip, truth) if (t > 0).any()]
-            if not curves:
-                continue
-            curves = torch.stack(curves)
-            self.total += curves.sum(0) if self.average == "set" else curves.mean(0).max()
-            self.count += len(curves) if self.average == "set" else 1
+        for clip, truth, weights in _clips(logits, target, labelled):
+            weights = weights * (truth > 0).flatten(1).any(1)
+            curves = self._curves(clip[:, 0].sigmoid(), truth > 0)
+            if self.average == "set":
+                self.total += weights @ curves
+                self.count += weights.sum()
+            else:
+                self.total += (weights @ curves).max() / weights.sum().clamp(min=1)
+                self.count += weights.any()
 
     def compute(self):
         return (self.total / self.count).max().float()
 
-    def _curve(self, probability, truth):
-        """F at every threshold from two histograms: a pixel is marked at a threshold if its probability reaches it."""
-        bins = len(self.thresholds) + 1
-        reached = torch.searchsorted(self.thresholds, probability.flatten().contiguous(), right=True)
-        truth = truth.flatten()
+    def _curves(self, probability, truth):
+        """F [T, thresholds] from two histograms a frame: a pixel is marked at a threshold if its probability reaches it."""
+        reached = torch.searchsorted(self.thresholds, probability.flatten(1), right=True)
 
         def marked(pixels):
-            return torch.bincount(pixels, minlength=bins).flip(0).cumsum(0).flip(0)[1:].double()
+            counts = probability.new_zeros(len(probability), len(self.thresholds) + 1, dtype=torch.float64)
+            counts.scatter_add_(1, reached, pixels.flatten(1).double())
+            return counts.flip(1).cumsum(1).flip(1)[:, 1:]
 
-        hit, all_marked = marked(reached[truth]), marked(reached)
-        precision, recall = hit / all_marked.clamp(min=1), hit / truth.sum()
+        hit, all_marked = marked(truth), marked(torch.ones_like(truth))
+        precision, recall = hit / all_marked.clamp(min=1), hit / truth.sum((1, 2)).clamp(min=1)[:, None]
         f = (1 + BETA2) * precision * recall / (BETA2 * precision + recall)
         return f.nan_to_num(0.0)
 
@@ -128,9 +135,9 @@ class MarkedShare(_ClipMetric):
     higher_is_better = False
 
     def update(self, logits, target, labelled=None):
-        for clip, _ in _clips(logits, target, labelled):
-            self.total += (clip[:, 0] > 0).double().mean()
-            self.count += 1
+        for clip, _, weights in _clips(logits, target, labelled):
+            self.total += _mean((clip[:, 0] > 0).double().mean((1, 2)), weights)
+            self.count += weights.any()
 
 
 class SemanticIoU(Metric):
@@ -156,16 +163,18 @@ class SemanticIoU(Metric):
 
     def update(self, logits, target, labelled=None):
         k = self.num_classes
-        for clip, truth in _clips(logits, target, labelled):
-            for predicted, true in zip(clip.argmax(1).flatten(1), truth.long().flatten(1)):
-                table = torch.bincount(true * k + predicted, minlength=k * k).reshape(k, k).double()
-                intersection, marked, there = table.diagonal(), table.sum(0), table.sum(1)
-                union = marked + there - intersection
-                self.iou += intersection / union.clamp(min=1)
-                self.f += (1 + BETA2) * intersection / (BETA2 * there + marked).clamp(min=BETA2)  # of precision and recall
-                self.frames += union > 0
-                self.intersection += intersection
-                self.union += union
+        for clip, truth, weights in _clips(logits, target, labelled):
+            pairs = truth.long().flatten(1) * k + clip.argmax(1).flatten(1)
+            table = torch.zeros(len(pairs), k * k, dtype=torch.float64, device=pairs.device)
+            table.scatter_add_(1, pairs, torch.ones_like(pairs, dtype=torch.float64))
+            table = table.view(-1, k, k) * weights[:, None, None]  # a frame without a label has no pixels
+            intersection, marked, there = table.diagonal(0, 1, 2), table.sum(1), table.sum(2)
+            union = marked + there - intersection
+            self.iou += (intersection / union.clamp(min=1)).sum(0)
+            self.f += ((1 + BETA2) * intersection / (BETA2 * there + marked).clamp(min=BETA2)).sum(0)
+            self.frames += (union > 0).sum(0)
+            self.intersection += intersection.sum(0)
+            self.union += union.sum(0)
 
     def per_class(self) -> torch.Tensor:
         """[K]; NaN for a class that occurred in no frame."""
