@@ -7,25 +7,26 @@ python -m pcma_lib.benchmark loading --data data/AVSBench/Single-source --datase
 
 import argparse
 import copy
-import math
 import os
 import platform
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from .data.avsbench import DATASETS
-from .data.clip import collate
-from .losses import segmentation_loss
+from .data.clip import Clip, collate
 from .measure.complexity import seconds_per_call
 from .network.qsca import choose_path
 from .training.config import TrainConfig
 from .training.model import best_device, best_precision, prepare_for_speed
-from .training.steps import make_optimizer
+from .training.steps import TrainStep, make_optimizer
 from .use.fast import fast
-from .use.model import NETWORKS
+from .use.model import NETWORKS, AudioVisualModel
 
 
 def machine():
@@ -59,7 +60,8 @@ def _compared(rows, batch, calls):
     """Lines of a table, the first row being what the others are compared with. Rows are run in turn, so that a machine
     that slows down slows all of them. The peak memory is that of a second call, beside all rows' models."""
     for function in rows.values():
-        function()
+        for _ in range(TrainStep.EAGER + 1 if torch.cuda.is_available() else 1):  # until graphs are made
+            function()
     peaks = {name: peak_memory(function) for name, function in rows.items()}
     seconds = {name: [] for name in rows}
     for _ in range(calls):
@@ -99,7 +101,7 @@ def inference(network="pcmanet", backbone="resnet50", batches=(1, 8), image_size
 
 @torch.no_grad()
 def _predict(model, frames, sound):
-    return model(frames, sound).logits[0]
+    return model(frames, sound).finest
 
 
 def _inputs(batch, image_size, device):
@@ -118,37 +120,33 @@ def _calibrated(model, image_size):
 
 
 def training(network="pcmanet", backbone="resnet50", batches=(4, 16), image_size=224, compile=False, calls=3):
-    """Yield a table's lines: a step in plain float32, and as `fit` takes it; five frames a clip, VGGish and the batch's way
-    to the device left out."""
+    """Yield a table's lines: a step in plain float32, and as `fit` takes it; five frames a clip, with a frozen VGGish, and
+    without the batch's way to the device."""
     device = best_device()
-    config = TrainConfig(network=network, backbone=backbone, image_size=image_size, compile=compile)
+    config = TrainConfig(network=network, backbone=backbone, image_size=image_size)
     torch.manual_seed(0)
-    plain = NETWORKS[network](backbone).to(device).train()
-    quick = prepare_for_speed(copy.deepcopy(plain), config)
-    choose_path(plain, dense=False)
-    rows = {"plain float32": (plain, "no"), f"as fit, {best_precision()}": (quick, best_precision())}
+    model = AudioVisualModel(network=network, backbone=backbone).to(device).train()
+    rows = {
+        "plain float32": (copy.deepcopy(model), "no", False),
+        f"as fit, {best_precision()}": (model, best_precision(), None),
+    }
+    if compile:
+        compiled = copy.deepcopy(model)
+        rows["as fit, compiled"] = (prepare_for_speed(compiled, replace(config, compile=True)), best_precision(), None)
+    prepare_for_speed(model, config)
+    choose_path(rows["plain float32"][0], dense=False)
+    steps = {}
+    for name, (model, precision, capture) in rows.items():
+        AcceleratorState._reset_state()
+        accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision)
+        optimizer = make_optimizer(config, [p for p in model.parameters() if p.requires_grad])
+        steps[name] = TrainStep(*accelerator.prepare(model, optimizer), config, accelerator, capture)
     yield HEADER
     for batch in batches:
-        frames, sound = _inputs(batch, image_size, device)
-        masks = (frames[:, :, 0] > 1).to(torch.uint8)
-        labelled = torch.ones(batch, 5, dtype=torch.bool)
-        steps = {}
-        for name, (model, precision) in rows.items():
-            optimizer = make_optimizer(config, model.parameters())
-            steps[name] = partial(_step, model, optimizer, precision, frames, sound, masks, labelled, labelled.to(device))
-        yield from _compared(steps, batch, calls)
-
-
-def _step(model, optimizer, precision, frames, sound, masks, labelled, valid):
-    kind = {"no": None, "bf16": torch.bfloat16}[precision]
-    with torch.autocast(frames.device.type, kind, enabled=kind is not None):
-        out = model(frames, sound, valid)
-    loss = segmentation_loss(out.stages, masks, labelled)
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf)
-    torch.stack([loss.detach(), norm]).tolist()  # `fit` looks whether they are finite
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+        frames, _ = _inputs(batch, image_size, device)
+        masks, labelled = (frames[:, :, 0] > 1).to(torch.uint8), torch.ones(batch, 5, dtype=torch.bool)
+        clip = Clip(frames, torch.randn(batch, 5, 1, 96, 64, device=device), masks, labelled, labelled, ["random"], [""])
+        yield from _compared({name: partial(step, [clip], 1e-4) for name, step in steps.items()}, batch, calls)
 
 
 def loading(data, dataset="avss", image_size=224, batch=4, workers=4, clips=200):

@@ -58,9 +58,9 @@ def segmentation_loss(
     for name, given in (("target", target), *(("logits", stage) for stage in logits)):
         if given.shape[:2] != labelled.shape:
             raise ValueError(f"labelled {list(labelled.shape)} and {name} {list(given.shape)} are not of the same frames")
-    chosen = slice(None)
-    if not labelled.all():
-        chosen = labelled.flatten().nonzero().squeeze(1).to(target.device, non_blocking=target.is_cuda)
+    chosen = labelled.flatten().nonzero().squeeze(1)
+    some = len(chosen) < labelled.numel()
+    chosen = chosen.to(target.device, non_blocking=target.is_cuda) if some else slice(None)
     truth = target.flatten(0, 1)[chosen]
     total = logits[0].new_zeros(())
     for weight, stage in zip(weights, logits):

@@ -61,7 +61,7 @@ def mark_video(
 
     Args:
         source: mp4, mov, webm or mkv. target: an .mp4 in a folder that exists; written beside and renamed.
-        model: `model(frames [1, T, 3, S, S], log_mel [1, T, 1, 96, 64]).logits[0]` is [1, T, K, S, S]; if K > 1, all classes
+        model: `model(frames [1, T, 3, S, S], log_mel [1, T, 1, 96, 64]).finest` is [1, T, K, S, S]; if K > 1, all classes
             but 0 are marked.
         image_size: S; None: the size that the model names in `inputs`, or 224, with a warning, if it names none.
         fps, seconds: masks a second (None: one, as trained) and frames a clip, see `clips`.
@@ -161,7 +161,7 @@ def _masks(model, fps, prepared):
     ready, wanted, rate = {}, 0, _rate(fps)
     for frames, wave, times in prepared:
         log_mel = torch.cat([log_mel_of(w, 1) for w in wave]) if fps else log_mel_of(wave, len(frames))
-        logits = model(frames[None].to(device), log_mel[None].to(device)).logits[0][0].float().cpu()
+        logits = model(frames[None].to(device), log_mel[None].to(device)).finest[0].float().cpu()
         logits = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1:].logsumexp(1) - logits[:, 0]
         ready.update(zip((int(t * rate) for t in times), logits))
         while wanted in ready:

@@ -117,7 +117,7 @@ def test_the_fast_copy_of_a_model_whose_encoder_takes_one_size_gives_the_same_lo
 
 def test_a_fast_copy_still_tells_what_its_model_is_to_be_shown():
     model = AudioVisualModel.demo()
-    assert fast(model).inputs == FinestOnly(model, half=True).inputs == model.inputs
+    assert fast(model).inputs == FinestOnly(model, half=torch.bfloat16).inputs == model.inputs
 
 
 @pytest.mark.parametrize("options", [{}, {"as_released": True}, {"kind": AVSBaseline}])
@@ -222,7 +222,7 @@ def test_the_compiled_path_is_one_graph():
 def test_half_precision_as_on_a_gpu_is_one_graph_and_gives_nearly_the_same_logits():
     model, (frames, sound) = network(), inputs((64, 64))
     choose_path(model, dense=True)
-    half = FinestOnly(model, half=True)
+    half = FinestOnly(model, half=torch.bfloat16)
     compiled = torch.compile(half, fullgraph=True, backend="eager")
     with torch.no_grad():
         exact, expected, found = (m(frames, sound).logits[0] for m in (model, half, compiled))

@@ -18,9 +18,9 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from pcma_lib import AudioVisualModel
 from pcma_lib.data.clip import Clip
 from pcma_lib.network.qsca import choose_path
-from pcma_lib.training import steps as training
 from pcma_lib.training.config import TrainConfig
 from pcma_lib.training.model import prepare_for_speed
+from pcma_lib.training.steps import TrainStep
 from pcma_lib.use import fast as speed
 
 WAITS = (DataDependentOutputException, DynamicOutputShapeException)
@@ -82,16 +82,19 @@ def test_a_training_step_is_on_the_gpu_and_waits_for_nothing(network, backbone, 
     losses = []
     accelerator = SimpleNamespace(
         device=torch.device("cuda"),
+        num_processes=1,
+        scaler=None,
         autocast=lambda: torch.autocast("cuda", torch.bfloat16),
         backward=losses.append,  # only a GPU can take it
     )
-    monkeypatch.setattr(training, "_weighed", lambda parts, accelerator: (parts, [1.0] * len(parts), 8.0))
     with pretended_gpu(monkeypatch):
         model = prepare_for_speed(to_gpu(model), config)
-        measured = training._backward(model, [batch(), batch()], config, accelerator)
-        assert measured.shape == (2, 4) and {x.device.type for x in (measured, *losses)} == {"cuda"}
+        step = TrainStep(model, None, config, accelerator)
+        assert step.capture
+        measured = step.backward(batch().to("cuda"), batch().labelled, 1.0, 8.0)
+        assert measured.shape == (4,) and {x.device.type for x in (measured, *losses)} == {"cuda"}
         with pytest.raises(WAITS):  # so the one wait of a step is seen
-            measured.mean(0).tolist()
+            measured.tolist()
 
 
 def test_gathering_tokens_would_wait(monkeypatch):
@@ -110,6 +113,7 @@ def test_the_fast_model_is_on_the_gpu_and_waits_for_nothing(network, backbone, m
     model = AudioVisualModel(**config.model_settings(), pretrained=False)
     kinds = set()
     monkeypatch.setattr(speed, "_agree", lambda expected, found: expected.shape == found.shape)  # no values to compare
+    monkeypatch.setattr(speed, "half_precision", lambda model: torch.bfloat16)
     with pretended_gpu(monkeypatch):
         quick = speed.fast(to_gpu(model))
         for module in quick.modules():

@@ -41,7 +41,7 @@ def _predictions(model, dataset, controls, batch_size, device, rank, world, work
         for name, batch in zip([None, *controls], batches):
             batch = replace(batch, frames=frames).to(device)
             with torch.no_grad():
-                yield name, model(batch.frames, batch.log_mel, batch.valid).logits[0], batch
+                yield name, model(batch.frames, batch.log_mel, batch.valid).finest, batch
             tell(len(batch.name))
 
 

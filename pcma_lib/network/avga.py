@@ -1,5 +1,6 @@
 """Audio-Visual Group Attention: where the picture agrees with the sound (paper III-B, fig. 3)."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,10 +35,11 @@ class AVGA(nn.Module):
         """The grouped map [N, g, C/g, H, W] and its attention [N, g, H, W] in [0, 1] (both operands passed a ReLU)."""
         grouped = self.visual(visual).unflatten(1, (self.groups, -1))
         n, g, c, h, w = grouped.shape
-        sound = F.normalize(self.audio(audio), dim=-1)
+        least = max(1e-12, torch.finfo(grouped.dtype).tiny)  # a vector of zeros stays one, in float16 too
+        sound = F.normalize(self.audio(audio), dim=-1, eps=least)
         product = grouped.permute(0, 3, 4, 1, 2).reshape(n, h * w * g, c) @ sound[..., None]  # no copy if channels last
         product = product.view(n, h, w, g).permute(0, 3, 1, 2)
-        return grouped, product / grouped.norm(dim=2).clamp(min=1e-12)
+        return grouped, product / grouped.norm(dim=2).clamp(min=least)
 
     def forward(self, visual: Tensor, audio: Tensor) -> Tensor:
         grouped, attention = self.attention(visual, audio)

@@ -28,10 +28,18 @@ class PCMAOutput(NamedTuple):
     @property
     def logits(self) -> tuple[Tensor, ...]:
         """(O_1, .., O_4), each resized to the frames: [B, T, K, H, W]."""
+        return tuple(map(self._at_frames, self.stages))
+
+    @property
+    def finest(self) -> Tensor:
+        """O_1 alone, resized to the frames."""
+        return self._at_frames(self.stages[0])
+
+    def _at_frames(self, logits):
         if not self.masks:
-            return self.stages
+            return logits
         size = [8 * side for side in self.masks[-1].shape[-2:]]
-        return tuple(resize(o.flatten(0, 1), size).unflatten(0, o.shape[:2]) for o in self.stages)
+        return resize(logits.flatten(0, 1), size).unflatten(0, logits.shape[:2])
 
 
 def check_frames(frames: Tensor) -> tuple[int, int]:

@@ -52,7 +52,7 @@ def compare_sounds(model, dataset):
     def draw(clip, sound):
         heard = _heard(dataset, sound)
         example = heard[clip]
-        marked = model(example.frames[None], example.log_mel[None]).logits[0][0, :, 0].sigmoid()
+        marked = model(example.frames[None], example.log_mel[None]).finest[0, :, 0].sigmoid()
         rows = {"truth": (example.masks > 0, TRUTH), "marked": (marked, MASK)}
         yield player(heard.wave(clip), CONTROLS.get(sound, "the clip's own sound"))
         yield strip(example.frames, rows, example.log_mel, f"{example.name}, sound: {sound}")
@@ -92,7 +92,7 @@ def choose_threshold(model, dataset):
         finally:
             cim.threshold = trained
         image = picture(example.frames[second])
-        logits = out.logits[0][0, second]
+        logits = out.finest[0, second]
         pictures = [overlay(image, logits[0].sigmoid(), MASK), confidence(logits[None])[0, 0]]
         pictures += [mask[0, second, 0] for mask in out.masks]
         kept = [f"$M_{3 - i}$: {mask.mean():.0%} kept" for i, mask in enumerate(out.masks)]

@@ -29,12 +29,13 @@ def fast(model: nn.Module, compile: bool = False) -> nn.Module:
 
     Batch norms are folded into the convolutions before them, tensors are channels-last, grouped 1x1 convolutions are one
     dense product, and `logits` is (O_1,). On a CPU, `UpsampledCBR` spares Guided Fusion its upsampled maps, and wide 3x3
-    convolutions over large maps go by `Winograd`, unless compiled. On a GPU, convolutions and products run in bf16 where
-    it computes that, and QSCA takes its dense path, which needs no word from the GPU on how many tokens were selected.
+    convolutions over large maps go by `Winograd`, unless compiled. On a GPU, weights are float16 (see `half_precision`) and
+    inputs of a shape that comes again go through a CUDA graph (see `Replayed`).
 
     Args:
         model: an `AudioVisualModel`, `PCMANet` or `AVSBaseline`, on the device where it will run.
-        compile: True hands the copy to torch.compile as one graph (needs a C++ compiler, and minutes for the first call).
+        compile: True hands the copy to torch.compile as one graph (needs a compiler, and a minute or more for the first
+            call).
 
     Returns:
         nn.Module in evaluation mode, for inference alone: it can be neither trained nor saved.
@@ -45,10 +46,12 @@ def fast(model: nn.Module, compile: bool = False) -> nn.Module:
         _replace(model, UpsampledFusion)
         if not compile:
             _replace(model, Winograd)
-    half = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
-    model = FinestOnly(model.to(memory_format=torch.channels_last), half)
-    # freezing lets the compiler lay out the weights for good and join a convolution with the ReLU behind it
-    return torch.compile(model, fullgraph=True, options={"freezing": True}) if compile else model
+    model = model.to(memory_format=torch.channels_last)
+    model = FinestOnly(model, half_precision(model) if gpu else None)
+    if compile:
+        # freezing lets the compiler lay out the weights for good and join a convolution with the ReLU behind it
+        model = torch.compile(model, fullgraph=True, options={"freezing": True})
+    return Replayed(model) if gpu else model
 
 
 def export(model: nn.Module, path: str | Path | None = None, image_size: int | None = None) -> ExportedProgram:
@@ -85,23 +88,80 @@ class _Exported(nn.Module):
         self.model = model
 
     def forward(self, frames, sound):
-        return self.model(frames, sound).logits[0]
+        return self.model(frames, sound).finest
 
 
 class FinestOnly(nn.Module):
-    """O_1 alone. `half` computes in bf16 what autocast takes, and gives float32 logits.
+    """O_1 alone, in float32.
+
+    Args:
+        half: float16 for a model whose weights become that, bfloat16 for what autocast takes in it, None for neither.
 
     Shapes: those of the model; returns `PCMAOutput` with one stage.
     """
 
-    def __init__(self, model: nn.Module, half: bool = False):
+    def __init__(self, model: nn.Module, half: torch.dtype | None = None):
         super().__init__()
-        self.model, self.half, self.inputs = model, half, getattr(model, "inputs", None)
+        self.model = model.half() if half is torch.float16 else model
+        self.half, self.inputs = half, getattr(model, "inputs", None)
 
     def forward(self, frames: Tensor, sound: Tensor, valid: Tensor | None = None) -> PCMAOutput:
-        with torch.autocast(frames.device.type, torch.bfloat16) if self.half else nullcontext():
+        if self.half is torch.float16:
+            frames, sound = frames.half(), sound.half()
+        with torch.autocast(frames.device.type, self.half) if self.half is torch.bfloat16 else nullcontext():
             out = self.model(frames, sound, valid)
         return PCMAOutput((out.stages[0].float() if self.half else out.stages[0],), out.masks)
+
+
+class Replayed(nn.Module):
+    """A model on a GPU whose calls are replayed as CUDA graphs, one a shape of its inputs.
+
+    A call then costs the processor one launch instead of a thousand. A shape is captured when it comes for the second time;
+    the least used one of `MOST` makes room for another. The graphs share their memory, which stays taken.
+
+    Shapes: those of the model.
+    """
+
+    MOST = 4
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model, self.inputs = model, model.inputs
+        self._graphs, self._seen, self._pool = {}, set(), None
+
+    @torch.no_grad()
+    def forward(self, frames: Tensor, sound: Tensor, valid: Tensor | None = None) -> PCMAOutput:
+        given = [x for x in (frames, sound, valid) if x is not None]
+        key = tuple((x.shape, x.dtype) for x in given)
+        if key not in self._seen:  # this first call also warms up what is captured later
+            self._seen.add(key)
+            return self.model(*given)
+        graph, held, out = self._graphs[key] = self._graphs.pop(key, None) or self._capture(given)
+        for place, new in zip(held, given):
+            place.copy_(new, non_blocking=True)
+        graph.replay()
+        return PCMAOutput(*(tuple(x.clone() for x in part) for part in out))
+
+    def _capture(self, given):
+        if len(self._graphs) == self.MOST:
+            del self._graphs[next(iter(self._graphs))]
+        held, graph = [x.clone() for x in given], torch.cuda.CUDAGraph()
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        with torch.cuda.graph(graph, pool=self._pool):
+            out = self.model(*held)
+        return graph, held, out
+
+
+@torch.no_grad()
+def half_precision(model: nn.Module) -> torch.dtype | None:
+    """The 16-bit type for a model on a GPU: float16, which is finer, unless a value leaves its range on frames and sounds
+    three times as strong as usual; then bfloat16 where the GPU computes it, else None."""
+    size = next((m.size for m in model.modules() if isinstance(m, VisualPyramid)), None) or (64, 64)
+    frames, sound = (3 * x for x in _example(model, size))
+    expected, found = (m(frames, sound).stages[0] for m in (model, FinestOnly(copy.deepcopy(model), torch.float16)))
+    if torch.isfinite(found).all() and _agree(expected, found, 0.1):
+        return torch.float16
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
 
 
 def _for_inference(model, dense):
@@ -130,8 +190,8 @@ def _folded(model):
     return model
 
 
-def _agree(expected, found):
-    return (found - expected).norm() <= 1e-3 * expected.norm()
+def _agree(expected, found, share=1e-3):
+    return (found - expected).norm() <= share * expected.norm()
 
 
 def _fold_batch_norms(model):
