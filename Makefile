@@ -3,8 +3,6 @@
 #     make train TRAIN="-p epochs 40 -p output results/longer"        make train DATA="--clips 30,6,6" TRAIN="-p epochs 1"
 PYTHON ?= python3
 BIN := .venv/bin
-# Ten of the 48 classes that make_stamps.py knows: enough clips of each for a quarter of an hour of training.
-STAMPS := cow,duck,rooster,frog,lion,elephant,drum_kit,cymbal,violin,bassoon
 LOG := --log-output --no-progress-bar
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 export PYTHONHASHSEED := 0
@@ -38,7 +36,7 @@ train: data
 	$(BIN)/papermill notebooks/08_training.ipynb results/demo/08_training.ipynb -p preset demo -p resume True $(LOG) $(TRAIN)
 
 stamps: env
-	$(BIN)/python data_scripts/make_stamps.py --out data/stamps --size 112 --classes $(STAMPS) $(DATA)
+	$(BIN)/python data_scripts/make_stamps.py --out data/stamps $(DATA)
 	@mkdir -p results/stamps
 	$(BIN)/papermill notebooks/08_training.ipynb results/stamps/08_training.ipynb -p preset stamps -p resume True $(LOG) $(TRAIN)
 

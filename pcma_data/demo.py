@@ -48,7 +48,7 @@ class DemoGenerator:
 
     name, version, licence = "demo", 1, "MIT"
 
-    def object_kinds(self) -> list[DrawnObject]:
+    def object_kinds(self, split: str) -> list[DrawnObject]:
         return [DrawnObject(name) for name in DRAWINGS]
 
     def background(self, split: str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -44,22 +45,25 @@ class Generator(Protocol):
     version: int
     licence: str
 
-    def object_kinds(self) -> Sequence[ObjectKind]:
-        """Everything that can be put into a clip."""
+    def object_kinds(self, split: str) -> Sequence[ObjectKind]:
+        """Everything that can be put into a clip of a split; those of training have all classes."""
 
     def background(self, split: str) -> Background:
         """What draws the backgrounds of a split."""
 
 
-def clip_counts(text: str) -> tuple[int, int, int]:
-    """Parses "300,60,60"."""
+def clip_counts(text: str, example: tuple[int, ...]) -> tuple[int, ...]:
+    """Parses "300,60,60", or as many numbers as the example has."""
     try:
-        train, val, test = (int(part) for part in text.split(","))
+        counts = tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected three numbers such as 300,60,60, not {text!r}") from None
-    if min(train, val, test) < 0 or train + val + test == 0:
+        counts = ()
+    if len(counts) not in (3, len(example)):
+        more = f" or {len(example)}" if len(example) > 3 else ""
+        raise argparse.ArgumentTypeError(f"expected 3{more} numbers such as {','.join(map(str, example))}, not {text!r}")
+    if min(counts) < 0 or not any(counts):
         raise argparse.ArgumentTypeError(f"expected numbers of clips from 0 up, at least one of them above, not {text!r}")
-    return train, val, test
+    return counts
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -67,13 +71,17 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=cores, help="processes (default: one a core, here %(default)s)")
 
 
-def add_options(parser: argparse.ArgumentParser, out: str, size: int, clips: tuple[int, int, int]) -> None:
+def add_options(parser: argparse.ArgumentParser, out: str, size: int, clips: tuple[int, ...]) -> None:
     """Adds the options that all datasets share, with these defaults."""
     parser.add_argument("--out", type=Path, default=Path(out), help="folder to write (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
     parser.add_argument("--size", type=int, default=size, help="side of the frames in pixels (default: %(default)s)")
     parser.add_argument(
-        "--clips", type=clip_counts, default=clips, metavar="TRAIN,VAL,TEST", help=f"default: {','.join(map(str, clips))}"
+        "--clips",
+        type=functools.partial(clip_counts, example=clips),
+        default=clips,
+        metavar=",".join(SPLITS[: len(clips)]).upper(),
+        help=f"default: {','.join(map(str, clips))}",
     )
     add_workers(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a dataset that was made with other settings")
@@ -91,12 +99,12 @@ class ClipMaker:
 
     def __init__(self, generator: Generator, root: Path, seed: int, size: int):
         self.generator, self.root, self.seed, self.size = generator, root, seed, size
-        self.kinds = generator.object_kinds()
-        self.label2idx = number_classes(kind.class_name for kind in self.kinds)
+        self.kinds = functools.cache(generator.object_kinds)
+        self.label2idx = number_classes(kind.class_name for kind in self.kinds("train"))
 
     def make(self, split: str, index: int, uid: str) -> None:
         kind, background = clip_kind(self.seed, split, index), self.generator.background(split)
-        clip = compose(clip_rng(self.seed, split, index), self.kinds, self.size, split, kind, background)
+        clip = compose(clip_rng(self.seed, split, index), self.kinds(split), self.size, split, kind, background)
         write_clip(self.root, uid, clip, self.label2idx)
 
 
@@ -142,6 +150,11 @@ def make_clips(
     bar.close()
 
 
+def enough(kinds: Sequence[ObjectKind]) -> bool:
+    """Whether these have as many classes as a clip may need: those of the visible objects, and one that is heard alone."""
+    return len({kind.class_name for kind in kinds}) > MOST_VISIBLE
+
+
 def make_dataset(generator: Generator, options: argparse.Namespace, **extra_settings) -> bool:
     """Makes what is missing of a dataset; returns False if it was complete already.
 
@@ -161,11 +174,15 @@ def make_dataset(generator: Generator, options: argparse.Namespace, **extra_sett
         )
     settings = {"format": FORMAT_VERSION, "generator": generator.name, "generator_version": generator.version}
     settings |= {"seed": options.seed, "size": options.size, "clips": dict(zip(SPLITS, options.clips)), **extra_settings}
-    root, label2idx = options.out, number_classes(kind.class_name for kind in generator.object_kinds())
-    if len(label2idx) - 1 < MOST_VISIBLE + 1:
-        raise ValueError(
-            f"a clip may need {MOST_VISIBLE + 1} classes of objects; there are {', '.join(list(label2idx)[1:])}"
-        )
+    root, label2idx = options.out, number_classes(kind.class_name for kind in generator.object_kinds("train"))
+    for split, count in zip(SPLITS, options.clips):
+        kinds = generator.object_kinds(split) if count else []
+        there = sorted({kind.class_name for kind in kinds})
+        if count and not enough(kinds):
+            names = ", ".join(there) or "none"
+            raise ValueError(f"a clip may need {MOST_VISIBLE + 1} classes of objects; for {split} there are {names}")
+        if lacking := [name for name in there if name not in label2idx]:
+            raise ValueError(f"{split} would show what training has no picture of: {', '.join(lacking)}")
     if prepare_root(root, settings, options.overwrite):
         return False
     clips = list(clip_names(generator.name, options.clips))

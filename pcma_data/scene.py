@@ -18,7 +18,7 @@ from PIL import Image
 from .backgrounds import procedural_background
 from .mixing import SECONDS, mix_sounds
 
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "test", "test_photographs", "test_sounds")  # the last two are for the stamps alone
 KIND_SHARES = {"single": 0.35, "multi": 0.43, "offscreen": 0.12, "silent": 0.10}
 OFFSCREEN_SHARE = 0.3
 LEAST_VISIBLE = 0.4
@@ -215,7 +215,7 @@ def compose(
     Args:
         kinds: what there is to choose from, of at least 5 classes; a class is drawn first, then one of its objects.
         size: side of the square frames, pixels.
-        split: "train", "val" or "test"; decides which part of a recording may be used.
+        split: one of `SPLITS`; decides which part of a recording may be used.
         kind: "single" (one visible source throughout), "multi" (one or two that start and stop), "offscreen" (sound without
             a visible source) or "silent".
         background: called with random numbers and a side in pixels; returns [side, side, 3] float32 in 0..1.

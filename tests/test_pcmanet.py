@@ -127,13 +127,15 @@ def test_an_encoder_that_does_not_fit_is_refused_by_name(backbone, named):
 @pytest.mark.parametrize("backbone", ["resnet10t", "tf_efficientnet_lite0", "mobilevit_xxs"])
 def test_the_encoder_sees_frames_normalised_as_its_weights_expect(backbone):
     seen, pyramid = [], VisualPyramid(backbone, 8).eval()
-    pyramid.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    hook = pyramid.encoder.register_forward_hook(lambda _, given, maps: seen.extend([given[0], maps]))
     pixels = torch.rand(1, 3, 64, 64)
     frames = (pixels - MEAN) / STD
     pyramid(frames)
     cfg = timm.get_pretrained_cfg(backbone)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (cfg.mean, cfg.std))
+    hook.remove()
     assert_close(seen[0], (pixels - mean) / std)
+    assert_close(seen[1], pyramid.encoder((pixels - mean) / std), atol=1e-4, rtol=1e-4)
     assert (seen[0] is frames) == (backbone == "resnet10t")
     assert not {"scale", "shift"} & set(pyramid.state_dict())
 

@@ -25,7 +25,7 @@ class AVSBench(Dataset):
     (`paths`); it inherits reading, resizing, augmentation and the controls.
 
     Args:
-        root: folder of the layout. split: "train", "val" or "test".
+        root: folder of the layout. split: "train", "val" or "test"; of the stamps also "test_photographs" or "test_sounds".
         image_size: side in pixels to which frames and masks are brought.
         training: True draws anew every epoch what `augment`, `negative_audio` and `remix` leave to chance.
         semantic: masks hold classes (AVSS only) instead of 0/1.
@@ -34,7 +34,6 @@ class AVSBench(Dataset):
         negative_audio: share of training clips that get no sound, noise or another clip's, and an empty mask.
         remix: share of training clips of composed data whose sounding objects are drawn anew.
         sound: None, or a control of `controls.CONTROLS` applied to every clip.
-        unheard: of composed data, only clips whose sounds no training clip holds, and controls with such sounds alone.
         augment: False leaves training clips as they are stored: no crop, flip, change of colour or of loudness.
 
     Raises:
@@ -48,19 +47,15 @@ class AVSBench(Dataset):
     def __init__(
         self, root: str | Path, split: str, image_size: int = 224, training: bool = False, semantic: bool = False,
         cache: bool = False, seed: int = 0, negative_audio: float = 0.0, remix: float = 0.0, sound: str | None = None,
-        unheard: bool = False, augment: bool = True,
+        augment: bool = True,
     ):  # fmt: skip
         if semantic and not isinstance(self, AVSS):
             raise ValueError(f"{type(self).__name__} has no classes in its masks; semantic=True needs AVSS")
-        if unheard and not isinstance(self, AVSS):
-            raise ValueError(
-                f"{type(self).__name__} does not tell which sounds training holds; unheard=True needs composed data"
-            )
         if image_size < 1:
             raise ValueError(f"image_size must be positive, got {image_size}")
         self.root, self.split, self.image_size, self.training = Path(root), split, image_size, training
         self.semantic, self.cache, self.seed, self.epoch, self.augment = semantic, cache, seed, 0, augment
-        self.negative_audio, self.remix, self.sound, self.unheard = negative_audio, remix, sound, unheard
+        self.negative_audio, self.remix, self.sound = negative_audio, remix, sound
         self.rows = [row for row in self.read_index(root) if row["split"] == split]
         if not self.rows:
             raise ValueError(f"{self.root / (self.index_file or '')} has no clip of split {split!r}")
@@ -98,10 +93,6 @@ class AVSBench(Dataset):
     def category(self, index: int) -> str:
         """What sounds, as the index says it ('' where the index does not)."""
         return self.rows[index].get("category", "")
-
-    def may_sound(self, item: dict) -> bool:
-        """Whether a control may use the sound of this object of a composed clip."""
-        return not (self.unheard and item["heard_in_training"])
 
     def raw(self, index: int) -> Raw:
         """A clip as stored."""
@@ -252,27 +243,6 @@ class AVSS(AVSBench):
         self.classes = read_classes(self.root / "label2idx.json")
         if self.semantic:
             self.num_classes = len(self.classes)
-        if self.unheard:
-            clips = [self._told_objects(index) for index in range(len(self))]
-            classes = {o["class"] for clip in clips for o in clip if self.may_sound(o)}
-            self.rows = [row for row, clip in zip(self.rows, clips) if self._is_unheard(clip, classes)]
-            if not self.rows:
-                raise ValueError(f"{self.root} has no clip of split {split!r} whose sounds are all unheard in training")
-
-    def _told_objects(self, index):
-        path, objects = self._folder(self.rows[index]) / "objects.json", self.objects(index)
-        if objects is None:
-            raise ValueError(f"there is no {path}; unheard=True needs composed data, which tell what training holds")
-        if not all(isinstance(o.get("heard_in_training"), bool) for o in objects):
-            raise ValueError(f"{path} does not say for each object whether it is heard_in_training")
-        return objects
-
-    def _is_unheard(self, objects, classes):
-        """Whether training holds none of a clip's sounds, and every control can have one: from a visible silent object,
-        and from one of the `classes` with unheard sounds that the clip lacks."""
-        sounding = [o for o in objects if any(o["sounds"])]
-        silent = [o for o in objects if o["on_screen"] and o not in sounding and self.may_sound(o)]
-        return bool(all(map(self.may_sound, sounding)) and silent and classes - {o["class"] for o in objects})
 
     def name(self, index):
         return self.rows[index]["uid"]

@@ -53,7 +53,7 @@ def other_sound(control: str, dataset, index: int, rng: np.random.Generator) -> 
     if control in COMPOSED_ONLY and raw.objects is None:
         raise ValueError(f"{dataset.name(index)}: control {control!r} needs composed data, with each object's sound alone")
     if control == "other_object":
-        silent = [i for i in silent_objects(raw) if dataset.may_sound(raw.objects[i])]
+        silent = silent_objects(raw)
         if not silent:
             raise ValueError(f"{dataset.name(index)} has no visible object that is silent throughout")
         chosen = int(rng.choice(silent))
@@ -81,7 +81,7 @@ def _foreign_wave(dataset, index, rng, alone):
             continue
         objects = dataset.objects(other) if alone else None
         if objects is not None:
-            candidates = [i for i, o in enumerate(objects) if o["class"] not in here and dataset.may_sound(o)]
+            candidates = [i for i, o in enumerate(objects) if o["class"] not in here]
             if candidates:
                 return np.resize(dataset.object_waves(other)[int(rng.choice(candidates))], len(raw.wave))
         elif not here & there:

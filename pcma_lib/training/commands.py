@@ -37,9 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     measuring.add_argument("--checkpoint", required=True)
     measuring.add_argument("--data", required=True)
     measuring.add_argument("--dataset", default="avss", help="layout of the data")
-    measuring.add_argument("--split", default="test")
+    measuring.add_argument("--split", default="test", help="the stamps also have test_photographs and test_sounds")
     measuring.add_argument("--image-size", type=int, help="pixels; left out: the checkpoint's")
-    measuring.add_argument("--unheard", action="store_true", help="composed data: with sounds alone that training lacks")
     measuring.add_argument("--output", metavar="FILE", help="also write them to this JSON file")
     given = parser.parse_args(arguments)
     try:
@@ -90,7 +89,6 @@ def _print(result):
 def _evaluate(given):
     model = AudioVisualModel.load(given.checkpoint).to(best_device())
     options = {"semantic": True} if model.settings.get("num_classes", 1) > 1 else {}
-    options |= {"unheard": True} if given.unheard else {}
     data = DATASETS.find(given.dataset)(given.data, given.split, image_size=model.picture_size(given.image_size), **options)
     result = evaluate(model, data, controls="all")
     print(table(result))

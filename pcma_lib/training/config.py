@@ -189,7 +189,7 @@ PRESETS = {
         negative_audio=0.15,
         negative_after=0.5,
     ),
-    "stamps": dict(_SMALL, data="data/stamps", epochs=10, evaluate_every=2, pretrain=600),
+    "stamps": dict(_SMALL, data="data/stamps", image_size=128, epochs=10, evaluate_every=2, pretrain=600),
     "s4": dict(_PAPER, dataset="s4", data="data/AVSBench/Single-source", epochs=15),
     "ms3": dict(_PAPER, dataset="ms3", data="data/AVSBench/Multi-sources", epochs=30),
     "avss": dict(_PAPER, dataset="avss", data="data/AVSBench/AVSBench-semantic", semantic=True, epochs=60),
