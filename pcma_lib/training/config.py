@@ -46,7 +46,8 @@ class TrainConfig:
     vggish_batch_norm: bool = False  # batch norm in VGGish, for training it from scratch
     vggish_weights: str | None = None  # the released VGGish weights
     train_audio: bool = False  # train VGGish along
-    pretrain: int = 0  # steps in which ear and eye first learn the classes of composed data
+    pretrain: int = 0  # steps in which the eye first learns the classes of composed data
+    pretrain_ear: int | None = None  # steps in which the ear does; None takes as many
     listen: bool = True  # False: vision only, the embedding is zeros
     # optimisation
     epochs: int = 15
@@ -99,8 +100,8 @@ class TrainConfig:
         for name in (*positive, "max_steps", "clip_gradients"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("workers", "pretrain", "warmup_steps", "weight_decay", "seed"):
-            if getattr(self, name) < 0:
+        for name in ("workers", "pretrain", "pretrain_ear", "warmup_steps", "weight_decay", "seed"):
+            if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.seed >= 2**32:
             raise ValueError(f"seed must be below 2**32 ({2**32}), which is where NumPy's seeds end; got {self.seed}")
@@ -114,7 +115,7 @@ class TrainConfig:
 
     @classmethod
     def preset(cls, name: str | None, /, **changes) -> "TrainConfig":
-        """A named setting with changes; with None for the name, the defaults with changes.
+        """A named setting with changes, and the learning rate that suits its network; None for the name takes the defaults.
 
         Raises:
             ValueError: no such preset or field.
@@ -124,7 +125,11 @@ class TrainConfig:
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := set(changes) - known:
             raise ValueError(f"TrainConfig has no {', '.join(sorted(unknown))}; its fields are {', '.join(sorted(known))}")
-        return cls(**{**PRESETS.get(name, {}), "preset_name": name, **changes})
+        config = cls(**{**PRESETS.get(name, {}), "preset_name": name, **changes})
+        kind = config.network if config.listen else "vision only"
+        if "learning_rate" not in changes:
+            config.learning_rate = RATES.get(name, {}).get(kind, config.learning_rate)
+        return config
 
     def model_settings(self) -> dict:
         """The arguments of `AudioVisualModel`, and of the network in it those that are settings here."""
@@ -175,6 +180,10 @@ _PAPER = dict(  # what the paper says, and where it is silent its release; docs/
 _IMPROVED = dict(  # this project's recipe beside it, not measured on AVSBench yet
     augment=True, mixed_precision="auto", schedule="cosine", warmup_steps=100, clip_gradients=1.0,
 )  # fmt: skip
+RATES = {  # of each network the best of four by the whole-set mIoU of the validation split, see docs/results/rates.json
+    "demo": {},
+    "stamps": {},
+}
 PRESETS = {
     "quick": dict(_SMALL, data="data/quick", image_size=64, channels=32, epochs=2, batch_size=4, warmup_steps=2, pretrain=3),
     "demo": dict(_SMALL, data="data/demo", epochs=20, evaluate_every=2),

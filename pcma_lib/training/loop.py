@@ -145,10 +145,14 @@ class Training:
         self.plain = model = model.to(accelerator.device)
         model.inputs, model.origin = describe(config, self.train)
         self._refuse_other_parts(state, "network", network_name(type(model.network)))
-        if config.pretrain and not state:
-            options = {"seed": config.seed, "progress": self.progress, "autocast": accelerator.autocast}
-            pretrain_eye(model.network.pyramid, self.train, config.pretrain, **options)
-            pretrain_ear(model.vggish, self.train, config.pretrain, **options)
+        if not state:
+            options = {"seed": config.seed, "workers": config.workers}
+            options |= {"progress": self.progress, "autocast": accelerator.autocast}
+            ear = config.pretrain if config.pretrain_ear is None else config.pretrain_ear
+            if config.pretrain:
+                pretrain_eye(model.network.pyramid, self.train, config.pretrain, **options)
+            if ear:
+                pretrain_ear(model.vggish, self.train, ear, **options)
         optimizer = make_optimizer(config, [p for p in model.parameters() if p.requires_grad])
         if state:
             with self.run.reading():
@@ -219,7 +223,8 @@ class Training:
         return self.step == self.total or self.step % every == 0
 
     def best_so_far(self) -> str:
-        return f"best validation mIoU so far {self.best['miou']:.3f}" if self.best else "validation mIoU not known yet"
+        best = self.best and self.best["miou_whole_set"]
+        return f"best whole-set mIoU of the validation so far {best:.3f}" if self.best else "no validation yet"
 
     def validate(self) -> None:
         """Measure the validation split, and keep the model as the last and, where it is, as the best."""
@@ -231,7 +236,8 @@ class Training:
         self.run.validations.append(result)
         self.accelerator.log({f"validation/{k}": v for k, v in result.items()}, step=self.step)
         self.plain.origin |= {"seconds": round(self._seconds(), 1), "steps": self.step}
-        is_best = self.best is None or result["miou"] > self.best["miou"]
+        # not by the mIoU a frame, which rewards marking nothing
+        is_best = self.best is None or result["miou_whole_set"] > self.best["miou_whole_set"]
         for name in ("last", "best") if is_best else ("last",):
             if self.main:
                 self.run.save_model(name, self.plain, result)
@@ -268,11 +274,15 @@ def test(
     """Measure the best model of a finished run on its test split, in float32 and with every control that the data answer.
 
     The measures become the section "test" of the run's result.json, with what was measured: the split's fingerprint, the
-    model's origin, and the version and commit of the code that measured. Several processes share the clips.
+    model's origin, and the version, commit and hash of the code that measured. So do those of further splits whose names
+    begin with "test_". Several processes share the clips.
 
     Args:
         folder: of the run. data: measured in place of the test split that the run's configuration names.
         network: the class of the network, where it is not registered.
+
+    Returns:
+        dict, the section "test".
 
     Raises:
         FileNotFoundError: the folder holds no finished run, or the data are not there.
@@ -283,12 +293,21 @@ def test(
     config = TrainConfig(**read_json(folder / "config.json"))
     model = AudioVisualModel.load(folder / "best.safetensors", network).to(best_device())
     data = open_dataset(config, "test") if data is None else data
-    with Progress("test", "clip", progress and here.is_main_process) as shown:
-        share = {"rank": here.process_index, "world": here.num_processes, "workers": config.workers}
-        measured = evaluate(model, data, config.batch_size, "all", **share, progress=shown.at)
     told = {"checkpoint": "best.safetensors", "data": describe(config, data)[1]["data"], "origin": model.origin}
-    section = {**told, "measured_with": code(), **measured}
+    sections = {}
+    for split in [data, *(open_dataset(config, name) for name in _more_tests(data))]:
+        name = getattr(split, "split", "test")
+        with Progress(name, "clip", progress and here.is_main_process) as shown:
+            share = {"rank": here.process_index, "world": here.num_processes, "workers": config.workers}
+            measured = evaluate(model, split, config.batch_size, "all", **share, progress=shown.at)
+        sections[name] = {**told, "measured_with": code(), **measured}
     if here.is_main_process:
-        write_json(folder / "result.json", {**read_json(folder / "result.json"), "test": section})
+        write_json(folder / "result.json", {**read_json(folder / "result.json"), **sections})
     here.wait_for_everyone()
-    return section
+    return sections["test"]
+
+
+def _more_tests(data):
+    """The names of the test splits that a data set has beside "test"."""
+    rows = data.read_index(data.root) if hasattr(data, "read_index") else []
+    return sorted({row["split"] for row in rows if row["split"].startswith("test_")})

@@ -1,5 +1,6 @@
 """What a checkpoint says of its model: what it was shown, and where it comes from."""
 
+import ast
 import hashlib
 import subprocess
 from functools import lru_cache
@@ -13,7 +14,8 @@ from ..use.inputs import ASSUMED, FRAME_AT
 from .config import TrainConfig
 from .data import clip_names
 
-ORIGIN = ("version", "commit", "preset", "data", "seed", "seconds", "steps")
+DECISIVE = ("network", "data", "training", "measure")
+ORIGIN = ("version", "commit", "code", "preset", "data", "seed", "seconds", "steps")
 
 
 def describe(config: TrainConfig, data: Dataset) -> tuple[dict, dict]:
@@ -35,8 +37,21 @@ def describe(config: TrainConfig, data: Dataset) -> tuple[dict, dict]:
 
 
 def code() -> dict:
-    """The version and the commit of this package."""
-    return {"version": pcma_lib.__version__, "commit": _commit()}
+    """The version of this package, the commit, and a hash of the code that a run's result depends on."""
+    return {"version": pcma_lib.__version__, "commit": _commit(), "code": code_hash()}
+
+
+@lru_cache(maxsize=1)
+def code_hash() -> str:
+    """Changes when the network, the data, the training or the measures do; not with their comments and docstrings."""
+    root, found = Path(pcma_lib.__file__).parent, hashlib.sha256()
+    for path in [root / "losses.py", *sorted(p for room in DECISIVE for p in (root / room).glob("*.py"))]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        found.update(path.name.encode() + ast.dump(tree).encode())
+    return found.hexdigest()[:12]
 
 
 @lru_cache(maxsize=1)

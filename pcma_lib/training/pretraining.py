@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from ..data.clip import log_mel_of
 from ..data.controls import gate
@@ -50,12 +51,12 @@ def draw_picture(dataset, rng):
     return frames[0], masks[0].long()
 
 
-def pretrain_ear(vggish, dataset, steps, seed=0, batch_size=12, progress=False, autocast=nullcontext):
+def pretrain_ear(vggish, dataset, steps, seed=0, batch_size=12, progress=False, autocast=nullcontext, workers=0):
     """Train a VGGish to tag mixtures of a composed training split; the layer that reads its tags is thrown away.
 
     Args:
         vggish: changed in place. dataset: composed data, training split. steps: of `batch_size` mixtures.
-        autocast: called for each step's context of mixed precision.
+        autocast: called for each step's context of mixed precision. workers: processes that draw the batches.
 
     Returns:
         balanced accuracy of the tags over the last tenth of the steps.
@@ -69,16 +70,16 @@ def pretrain_ear(vggish, dataset, steps, seed=0, batch_size=12, progress=False, 
         score = (hit[tags > 0].float().mean() + hit[tags == 0].float().mean()) / 2
         return F.binary_cross_entropy_with_logits(logits, tags), score
 
-    run = (dataset, steps, seed, batch_size, progress, autocast)
+    run = (dataset, steps, seed, batch_size, progress, autocast, workers)
     return _train("ear", [vggish, reader], loss_and_score, draw_mixture, *run)
 
 
-def pretrain_eye(pyramid, dataset, steps, seed=0, batch_size=32, progress=False, autocast=nullcontext):
+def pretrain_eye(pyramid, dataset, steps, seed=0, batch_size=32, progress=False, autocast=nullcontext, workers=0):
     """Train a `VisualPyramid` to tell all objects' classes, silent ones too; the layers that read them are thrown away.
 
     Args:
         pyramid: changed in place. dataset: composed data, training split. steps: of `batch_size` frames.
-        autocast: called for each step's context of mixed precision.
+        autocast: called for each step's context of mixed precision. workers: processes that draw the batches.
 
     Returns:
         share of the objects' pixels whose class is right on the finest map, over the last tenth of the steps.
@@ -102,7 +103,7 @@ def pretrain_eye(pyramid, dataset, steps, seed=0, batch_size=32, progress=False,
             loss = loss + F.cross_entropy(upsampled, small, weight)
         return loss, score
 
-    run = (dataset, steps, seed, batch_size, progress, autocast)
+    run = (dataset, steps, seed, batch_size, progress, autocast, workers)
     return _train("eye", [pyramid, readers], loss_and_score, draw_picture, *run)
 
 
@@ -112,17 +113,33 @@ def _classes_of(dataset):
     return len(dataset.classes)
 
 
-def _train(name, modules, loss_and_score, draw, dataset, steps, seed, batch_size, progress, autocast, learning_rate=3e-3):
+class _Drawn(Dataset):
+    """Batches by the number of their step, drawn alike in whichever process."""
+
+    def __init__(self, dataset, draw, steps, batch_size, seed):
+        self.dataset, self.draw, self.steps, self.batch_size, self.seed = dataset, draw, steps, batch_size, seed
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, step):
+        rng = np.random.default_rng([*self.seed, step])
+        return [torch.stack(x) for x in zip(*(self.draw(self.dataset, rng) for _ in range(self.batch_size)))]
+
+
+def _train(
+    name, modules, loss_and_score, draw, dataset, steps, seed, batch_size, progress, autocast, workers, learning_rate=3e-3
+):
     """A short one-cycle run over drawn batches; the mean score over its last tenth."""
-    rng = np.random.default_rng([seed, len(name), ord(name[1])])
     device = next(modules[0].parameters()).device
     modules[1].to(device)
     parameters = [p for m in modules for p in m.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(2, steps))
     scores, shown = [], Progress(f"pretraining the {name}", show=progress)
-    for step in range(steps):
-        batch = [torch.stack(x).to(device) for x in zip(*(draw(dataset, rng) for _ in range(batch_size)))]
+    drawn = _Drawn(dataset, draw, steps, batch_size, [seed, len(name), ord(name[1])])
+    for step, batch in enumerate(DataLoader(drawn, batch_size=None, num_workers=workers)):
+        batch = [x.to(device) for x in batch]
         with autocast():
             loss, score = loss_and_score(batch)
         optimizer.zero_grad(set_to_none=True)
@@ -131,6 +148,6 @@ def _train(name, modules, loss_and_score, draw, dataset, steps, seed, batch_size
         schedule.step()
         shown.at(step + 1, steps, lambda loss=loss: f"loss {loss:.3f}")
         if step >= 0.9 * (steps - 1):
-            scores.append(float(score))
+            scores.append(score.detach())
     shown.close()
-    return float(np.nanmean(scores))
+    return torch.stack(scores).nanmean().item()
