@@ -52,11 +52,11 @@ def test_a_replayed_training_is_that_of_kernels_one_by_one(model, precision):
     replayed, eager = stepper(model, None, precision), stepper(other, False, precision)
     for step in range(12):
         parts = [clips(step, seconds=5 if step % 3 else 3, first_only=step % 2 == 0)]
-        found, expected = replayed(parts, 1e-3), eager(parts, 1e-3)
+        found, expected = replayed(parts, 1e-4), eager(parts, 1e-4)
         assert found["loss"] == pytest.approx(expected["loss"], rel=0.05)
         assert found["kept_3"] == pytest.approx(expected["kept_3"], abs=0.05)
     for step in range(8):
-        found, expected = replayed([clips(step)], 1e-3), eager([clips(step)], 1e-3)
+        found, expected = replayed([clips(step)], 1e-4), eager([clips(step)], 1e-4)
     assert replayed.graphs and not eager.graphs
     assert found["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=0.2)
     moved = (parameters(model) - parameters(other)).norm() / parameters(other).norm()
@@ -136,7 +136,9 @@ def test_a_model_whose_values_leave_float16_takes_bfloat16():
 
 
 def test_a_run_that_was_cut_goes_on_with_its_optimiser(demo, tmp_path):
-    config = TrainConfig.preset("quick", data=str(demo), max_steps=9, workers=2, log_with="none", pretrain=1, cache=False)
+    config = TrainConfig.preset(
+        "quick", data=str(demo), epochs=4, max_steps=9, workers=2, log_with="none", pretrain=1, cache=False
+    )
     short = TrainConfig.preset("quick", **{**config.to_dict(), "max_steps": 5, "preset_name": "quick"})
     whole = fit(config, tmp_path / "whole", progress=False)
     fit(short, tmp_path / "cut", progress=False)

@@ -50,7 +50,6 @@ def prepare_for_speed(model: nn.Module, config: TrainConfig) -> nn.Module:
         model: an `AudioVisualModel` or its network, on its device.
     """
     model = model.to(memory_format=torch.channels_last)
-    torch.backends.cudnn.benchmark = next(model.parameters()).is_cuda  # shapes repeat
     if config.compile:
         choose_path(model, dense=True)
         model.compile(fullgraph=True)

@@ -168,8 +168,12 @@ class CapturedStep:
         self.graph = torch.cuda.CUDAGraph()
         CapturedStep.pool = CapturedStep.pool or torch.cuda.graph_pool_handle()
         try:
-            with torch.cuda.graph(self.graph, pool=self.pool):
+            # the thread that pins batches goes on meanwhile
+            with torch.cuda.graph(self.graph, pool=CapturedStep.pool, capture_error_mode="thread_local"):
                 self._step(step, part, places)
+        except RuntimeError:
+            CapturedStep.pool = None  # what a broken capture leaves can't be used again
+            raise
         finally:
             self.optimizer.found_inf = None
             step.optimizer.zero_grad(set_to_none=True)

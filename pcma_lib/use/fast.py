@@ -16,7 +16,7 @@ from torch.export import Dim, ExportedProgram
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..data.files import write_atomically
-from ..network.fusion import GuidedFusion
+from ..network.fusion import GuidedFusion, Head
 from ..network.layers import CBR
 from ..network.pcmanet import PCMAOutput
 from ..network.qsca import choose_path
@@ -91,18 +91,30 @@ class _Exported(nn.Module):
         return self.model(frames, sound).finest
 
 
+class InFloat32(nn.Module):
+    """Float32 from here on."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.float()
+
+
 class FinestOnly(nn.Module):
     """O_1 alone, in float32.
 
     Args:
-        half: float16 for a model whose weights become that, bfloat16 for what autocast takes in it, None for neither.
+        half: float16 for a model whose weights become that, all but those of the logits; bfloat16 for what autocast takes
+            in it; None for neither.
 
     Shapes: those of the model; returns `PCMAOutput` with one stage.
     """
 
     def __init__(self, model: nn.Module, half: torch.dtype | None = None):
         super().__init__()
-        self.model = model.half() if half is torch.float16 else model
+        self.model = model
+        if half is torch.float16:
+            model.half()
+            for head in [m for m in model.modules() if isinstance(m, Head)]:
+                head[1] = nn.Sequential(InFloat32(), head[1].float())
         self.half, self.inputs = half, getattr(model, "inputs", None)
 
     def forward(self, frames: Tensor, sound: Tensor, valid: Tensor | None = None) -> PCMAOutput:
@@ -147,7 +159,7 @@ class Replayed(nn.Module):
             del self._graphs[next(iter(self._graphs))]
         held, graph = [x.clone() for x in given], torch.cuda.CUDAGraph()
         self._pool = self._pool or torch.cuda.graph_pool_handle()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             out = self.model(*held)
         return graph, held, out
 
