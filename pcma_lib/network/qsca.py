@@ -93,7 +93,7 @@ class QSCA(nn.Module):
         if gathered:
             change = scatter_selected(change, index, mask.reshape(b, -1))
         elif mask is not None:
-            change = change * mask.reshape(b, -1, 1)
+            change = change * mask.reshape(b, -1, 1).to(change.dtype)
         tokens = tokens + self.out.bias + change
 
         tokens = tokens.reshape(b * t, h * w, c)

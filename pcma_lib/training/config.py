@@ -191,6 +191,8 @@ PRESETS = {
     "demo_long": dict(
         _SMALL,
         data="data/demo_long",
+        image_size=128,
+        groups=8,
         stages=(64, 128, 192, 256),
         epochs=20,
         evaluate_every=2,

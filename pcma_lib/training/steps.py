@@ -57,7 +57,7 @@ class TrainStep:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         possible = accelerator.device.type == "cuda" and accelerator.num_processes == config.accumulate == 1
         self.capture = possible and accelerator.scaler is None if capture is None else capture
-        self.seen, self.graphs = {}, {}
+        self.seen, self.graphs, self.pool = {}, {}, None
 
     def __call__(self, parts: list[Clip], rate: float) -> dict[str, float]:
         """Change the model by one step. Returns its loss, the share of tokens that each mask keeps, and the gradient's norm.
@@ -154,8 +154,6 @@ class TrainStep:
 class CapturedStep:
     """A step on clips of one shape as a CUDA graph."""
 
-    pool = None  # the graphs' memory, which they share: none needs another's values
-
     def __init__(self, step, part):
         device = step.accelerator.device
         self.optimizer = getattr(step.optimizer, "optimizer", step.optimizer)
@@ -166,13 +164,13 @@ class CapturedStep:
             group["lr"] = self.rate
         torch.cuda.synchronize(device)
         self.graph = torch.cuda.CUDAGraph()
-        CapturedStep.pool = CapturedStep.pool or torch.cuda.graph_pool_handle()
+        step.pool = step.pool or torch.cuda.graph_pool_handle()  # graphs share their memory: none needs another's values
         try:
             # the thread that pins batches goes on meanwhile
-            with torch.cuda.graph(self.graph, pool=CapturedStep.pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(self.graph, pool=step.pool, capture_error_mode="thread_local"):
                 self._step(step, part, places)
         except RuntimeError:
-            CapturedStep.pool = None  # what a broken capture leaves can't be used again
+            step.pool = None  # what a broken capture leaves can't be used again
             raise
         finally:
             self.optimizer.found_inf = None
