@@ -45,12 +45,13 @@ test: env
 	$(BIN)/python -m pytest tests
 	$(BIN)/python -m pytest --nbval -p no:cacheprovider notebooks
 
-# Runs every notebook from top to bottom and stores its outputs without what differs from run to run.
+# Runs every notebook, stores its outputs without what differs from run to run, and draws the diagrams anew.
 notebooks: env
 	for notebook in $(NOTEBOOKS); do \
 		$(BIN)/jupyter nbconvert --to notebook --execute --inplace $$notebook && $(BIN)/python tests/normalise.py $$notebook || exit 1; \
 	done
 	$(BIN)/python maintain/picture_series.py docs/series.jpg
+	$(BIN)/python maintain/diagrams.py docs/diagrams
 
 lab: env
 	$(BIN)/jupyter lab notebooks

@@ -9,7 +9,7 @@ import torch
 
 from pcma_lib import AVSS, AudioVisualModel
 from pcma_lib.data.files import named_paths, resolve, write_atomically
-from pcma_lib.notebook.figures import MASK, TRUTH, grid, overlay, picture
+from pcma_lib.notebook.figures import frame_with, grid
 
 
 def main():
@@ -23,18 +23,17 @@ def main():
     given = parser.parse_args()
     data = AVSS(resolve(given.data), "test", given.image_size)
     clips = [data[number] for number in given.clips]
-    images = [picture(clip.frames[given.seconds]) for clip in clips]
 
-    def row(masks, colour):
+    def row(kind=None, masks=None):
         """The shown seconds of each clip with its mask [T, H, W]."""
-        pairs = zip(images, masks)
-        return [overlay(image, m, colour) for shown, mask in pairs for image, m in zip(shown, mask[given.seconds])]
+        return [frame_with(None, clips[n].frames[k], **{kind: masks[n][k]} if kind else {}) for n, k in shown]
 
-    rows = {"frame": [image for shown in images for image in shown], "truth": row([clip.masks > 0 for clip in clips], TRUTH)}
+    shown = [(n, k) for n in range(len(clips)) for k in given.seconds]
+    rows = {"frame": row(), "truth": row("truth", [clip.masks > 0 for clip in clips])}
     for name, path in named_paths(given.models).items():
         model = AudioVisualModel.load(path)
         with torch.no_grad():
-            rows[name] = row([model(c.frames[None], c.log_mel[None]).logits[0][0, :, 0] > 0 for c in clips], MASK)
+            rows[name] = row("prediction", [model(c.frames[None], c.log_mel[None]).logits[0][0, :, 0] > 0 for c in clips])
     figure = grid(rows, [clip.category.replace("_and_", "\n") for clip in clips for _ in given.seconds])
     write_atomically(resolve(given.target), lambda part: figure.savefig(part, format="jpeg", pil_kwargs={"quality": 85}))
 

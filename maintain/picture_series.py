@@ -19,9 +19,9 @@ def figures(path):
     """The pictures among a notebook's outputs, from top to bottom."""
     for cell in nbformat.read(path, as_version=4).cells:
         for output in cell.get("outputs", ()):
-            data = output.get("data", {}).get("image/jpeg")
-            if data:
-                yield Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+            for kind, data in output.get("data", {}).items():
+                if kind.startswith("image/"):
+                    yield Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
 
 
 def fullest(pictures):

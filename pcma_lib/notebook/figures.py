@@ -1,6 +1,11 @@
-"""Figures of the notebooks: one helper a kind, and the same colours throughout (sound blue, mask orange, truth green)."""
+"""Figures of the notebooks, in one visual language.
+
+Sound is orange and the picture blue. The truth is a green contour, a prediction an orange fill, both on the bright frame.
+Confidence is grey, and cells in doubt are magenta. Every map has a colour bar or says its range.
+"""
 
 import base64
+import functools
 import io
 
 import matplotlib.pyplot as plt
@@ -9,17 +14,69 @@ import soundfile
 import torch
 from IPython import get_ipython
 from IPython.display import HTML
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
+from PIL import Image, ImageColor
 
 from ..data.clip import MEAN, STD
-from ..network.audio import SAMPLE_RATE
-from ..use.overlay import KEPT, MASK, SOUND, TRUTH, overlay
+from ..network.audio import EXAMPLE_SECONDS, SAMPLE_RATE
+from ..use.overlay import CONFIDENCE, DOUBT, KEPT, MASK, PICTURE, PREDICTION, SOUND, TRUTH, overlay  # noqa: F401
 
-WIDTH = 8  # inches; 100 dots an inch make 800 pixels
+WIDTH, DPI = 8, 100  # inches and dots an inch: 800 pixels, stored at twice that
+PIXEL = 72 / DPI  # points
+SMALL = 120_000  # bytes of a picture
+LOG_MEL = (-4.6, 2)  # from log(0.01), silence, to a loud tone
+STYLE = {"font.size": 10, "axes.titlesize": 10, "axes.labelsize": 10, "figure.titlesize": 11, "legend.fontsize": 9}
+STYLE |= {
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "figure.dpi": DPI,
+    "savefig.dpi": 2 * DPI,
+    "image.interpolation": "nearest",
+}
+STYLE |= {"axes.prop_cycle": plt.cycler(color=[PICTURE, SOUND, TRUTH, DOUBT, CONFIDENCE, "#9467bd", "#8c564b", "#17becf"])}
+plt.rcParams.update(STYLE)
+
+
+def _png(figure):
+    """A figure as a PNG at twice the size, and the size to show it at. A large one keeps 256 colours, our own among them."""
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, dpi=2 * DPI, bbox_inches="tight", pad_inches=0.05)
+    image = Image.open(drawn).convert("RGB")
+    image.save(packed, format="PNG", optimize=True)
+    if packed.tell() > SMALL:
+        own = [ImageColor.getrgb(colour) for colour in ("white", "black", SOUND, PICTURE, TRUTH, CONFIDENCE, *KEPT)]
+        few = image.quantize(256 - len(own), kmeans=1)
+        number = np.asarray(few) + len(own)
+        for k, colour in enumerate(own):
+            number[(np.asarray(image) == colour).all(-1)] = k
+        packed, few = io.BytesIO(), [*sum(own, ()), *few.getpalette()]
+        image = Image.fromarray(number.astype(np.uint8))
+        image.putpalette(few)
+        image.save(packed, format="PNG", optimize=True)
+    return packed.getvalue(), {"width": image.width // 2, "height": image.height // 2}
+
 
 if get_ipython():  # a notebook shows its figures whatever MPLBACKEND says; with Agg it would print their names alone
-    set_matplotlib_formats("jpeg")
+    set_matplotlib_formats("png")
+    get_ipython().display_formatter.formatters["image/png"].for_type(Figure, _png)
+
+
+def _figure(rows, columns, height, title="", legend=None):
+    """A figure that is shown once, where its cell returns it, and its axes [rows, columns]."""
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, layout="constrained")
+    plt.close(figure)
+    figure.suptitle(title)
+    if legend:
+        squares = [plt.matplotlib.patches.Patch(color=colour, label=name) for name, colour in legend.items()]
+        figure.legend(handles=squares, loc="outside lower center", ncols=min(len(squares), 5), frameon=False)
+    return figure, axes
+
+
+def _array(values):
+    return values.detach().float().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
 def picture(frames):
@@ -27,13 +84,62 @@ def picture(frames):
     return (frames.float().cpu() * STD + MEAN).clamp(0, 1).movedim(-3, -1).numpy()
 
 
-def _entitle(figure, title, legend=None):
-    top, bottom = (0.22 / figure.get_figheight() if text else 0 for text in (title, legend))  # inches
-    figure.suptitle(title, fontsize=9, y=1 - top / 4, va="top")
-    figure.tight_layout(pad=0.3, rect=(0, bottom, 1, 1 - top))
-    if legend:
-        squares = [plt.matplotlib.patches.Patch(color=colour, label=name) for name, colour in legend.items()]
-        figure.legend(handles=squares, loc="lower center", ncols=len(squares), fontsize=7, frameon=False)
+def _mark(axis, mask, colour, side, filled):
+    """A mask [h, w] in 0..1 over a frame of `side` (H, W): a fill as strong as the mask, and a contour at 0.5."""
+    mask = _array(mask).astype(np.float32)
+    if filled:
+        fill = np.broadcast_to(np.array(to_rgba(colour), np.float32), (*mask.shape, 4)).copy()
+        fill[..., 3] = 0.55 * mask
+        axis.imshow(fill, extent=(-0.5, side[1] - 0.5, side[0] - 0.5, -0.5))
+    elif mask.any():
+        places = [(np.arange(-1, n + 1) + 0.5) * whole / n - 0.5 for n, whole in zip(mask.shape, side)]
+        axis.contour(places[1], places[0], np.pad(mask, 1), levels=[0.5], colors=[colour], linewidths=2 * PIXEL)
+        axis.set(xlim=(-0.5, side[1] - 0.5), ylim=(side[0] - 0.5, -0.5))
+
+
+def frame_with(axis, frame, truth=None, prediction=None, mask=None):
+    """The bright frame with the truth as a contour, the prediction as a fill, and the cells of a mask with their grid.
+
+    Args:
+        axis: to draw on; None returns a picture that `grid` draws.
+        frame: [3, H, W] as the network takes it, or [H, W, 3] in 0..1.
+        truth, prediction: [H, W] in 0..1, or of a coarser map. mask: [h, w], a cell a token; 1 is magenta.
+    """
+    if axis is None:
+        return functools.partial(frame_with, frame=frame, truth=truth, prediction=prediction, mask=mask)
+    image = picture(frame) if frame.shape[-1] != 3 else _array(frame)
+    side = image.shape[:2]
+    axis.imshow(image)
+    for given, colour, filled in ((prediction, PREDICTION, True), (mask, DOUBT, True), (truth, TRUTH, False)):
+        if given is not None:
+            _mark(axis, given, colour, side, filled)
+    if mask is not None:
+        for draw, whole, cells in zip((axis.hlines, axis.vlines), side, mask.shape):
+            draw(np.linspace(0, whole, cells + 1) - 0.5, -0.5, side[draw == axis.hlines] - 0.5, "white", lw=0.5, alpha=0.6)
+    axis.set(xticks=[], yticks=[])
+
+
+def _spectrogram(axis, log_mel):
+    """Log-mel examples one after another over seconds and hertz; returns what a colour bar takes."""
+    bands = _array(log_mel).reshape(-1, 64).T
+    end = bands.shape[1] / 96 * EXAMPLE_SECONDS
+    shown = axis.imshow(
+        bands, origin="lower", aspect="auto", cmap="magma", vmin=LOG_MEL[0], vmax=LOG_MEL[1], extent=(0, end, 0, 64)
+    )
+    hertz = np.array([125, 250, 500, 1000, 2000, 4000, 7500])[1:-1]
+    low, high, places = (np.log1p(f / 700) for f in (125, 7500, hertz))
+    axis.set_yticks(65 * (places - low) / (high - low) - 0.5, hertz)
+    axis.set(xlabel="seconds", ylabel="hertz")
+    for border in np.arange(EXAMPLE_SECONDS, end - 0.01, EXAMPLE_SECONDS):
+        axis.axvline(border, color="white", lw=0.8, ls=":")
+    return shown
+
+
+def spectrogram(log_mel, title="", height=2.4):
+    """What the network hears: log-mel examples [T, 1, 96, 64] over seconds and hertz, dotted lines between them."""
+    figure, axes = _figure(1, 1, height, title)
+    figure.colorbar(_spectrogram(axes[0, 0], log_mel), ax=axes, label="log(mel + 0.01)", pad=0.01)
+    return figure
 
 
 def strip(frames, rows, log_mel=None, title=""):
@@ -41,27 +147,118 @@ def strip(frames, rows, log_mel=None, title=""):
 
     Args:
         frames: [T, 3, H, W] as the network takes them.
-        rows: dict of label to (mask [T, H, W] in 0..1, colour).
+        rows: dict of label to (mask [T, H, W] in 0..1, colour); in TRUTH's colour a contour, in others a fill.
         log_mel: [T, 1, 96, 64], or None.
     """
-    images = picture(frames)
-    seconds = len(images)
-    count = 1 + len(rows) + (log_mel is not None)
-    figure, axes = plt.subplots(count, seconds, figsize=(WIDTH, WIDTH / seconds * count + 0.3), squeeze=False, dpi=90)
+    seconds, (h, w) = len(frames), frames.shape[-2:]
+    count, row = 1 + len(rows), WIDTH / seconds * h / w
+    figure, axes = _figure(
+        count + (log_mel is not None), seconds, row * count + (1.9 if log_mel is not None else 0.5), title
+    )
     for k in range(seconds):
-        axes[0, k].imshow(images[k])
-        axes[0, k].set_title(f"second {k}", fontsize=8)
+        axes[0, k].set_title(f"second {k}")
+        frame_with(axes[0, k], frames[k])
         for axis, (mask, colour) in zip(axes[1:, k], rows.values()):
-            axis.imshow(overlay(images[k], torch.as_tensor(mask)[k].float().cpu().numpy(), colour))
-        if log_mel is not None:
-            axes[-1, k].imshow(log_mel[k, 0].T.cpu(), origin="lower", aspect="auto", cmap="magma", vmin=-4.6, vmax=2)
-    labels = ["frames", *rows, *(["log-mel, 64 bands"] if log_mel is not None else [])]
-    for axis, label in zip(axes[:, 0], labels):
-        axis.set_ylabel(label, fontsize=8)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    _entitle(figure, title)
-    plt.close(figure)
+            frame_with(axis, frames[k])
+            _mark(axis, mask[k], colour, (h, w), filled=colour != TRUTH)
+    for axis, label in zip(axes[:, 0], ("frames", *rows)):
+        axis.set_ylabel(label)
+    if log_mel is not None:
+        for axis in axes[-1]:
+            axis.remove()
+        axes[0, 0].get_gridspec().set_height_ratios([row] * count + [1.1])
+        shown = _spectrogram(figure.add_subplot(axes[0, 0].get_gridspec()[-1, :]), log_mel)
+        shown.axes.set_xlabel(f"seconds, with the log-mel from {LOG_MEL[0]}, dark, to {LOG_MEL[1]}, bright")
+    return figure
+
+
+def grid(rows, titles=(), title="", cmap="magma", limits=None, height=None, legend=None, label=""):
+    """Maps and pictures side by side, a row each: attention, confidence, features.
+
+    Args:
+        rows: dict of label to a sequence of maps [H, W], pictures [H, W, 3] in 0..1, and `frame_with(None, ...)`.
+        titles: one a column. limits: (lowest, highest) value of all maps, which then share a colour bar; None gives each map
+            its own range, written below it.
+        height: of a row in inches; None makes maps square. legend: dict of name to colour, for a line below.
+        label: of the colour bar, the quantity and its unit.
+    """
+    columns, shown = max(len(r) for r in rows.values()), None
+    mapped = any(not callable(item) and item.ndim == 2 for items in rows.values() for item in items)
+    height = height or (WIDTH - (1.3 if mapped and limits else 0.4)) / max(columns, 4)
+    below = 0.25 if mapped and not limits else 0.05
+    figure, axes = _figure(len(rows), columns, (height + below) * len(rows) + 0.6, title, legend)
+    for line, (name, items) in zip(axes, rows.items()):
+        for axis in line[len(items) :]:
+            axis.axis("off")
+        for axis, item in zip(line, items):
+            axis.set(xticks=[], yticks=[])
+            if callable(item):
+                item(axis)
+                continue
+            image = _array(item)
+            low, high = limits or (image.min(), image.max())
+            drawn = axis.imshow(image, cmap=cmap, vmin=low, vmax=high, aspect="auto" if height < 1.2 else None)
+            if image.ndim == 2:
+                shown = drawn
+                axis.set_xlabel("" if limits else f"{low:.2g} to {high:.2g}", fontsize=9)
+        line[0].set_ylabel(name)
+    for axis, text in zip(axes[0], titles):
+        axis.set_title(text)
+    if limits and shown:
+        figure.colorbar(shown, ax=axes, label=label, pad=0.01, aspect=15 * len(rows), fraction=0.05)
+    return figure
+
+
+def maps(rows, titles=(), title="", limits=None, **more):
+    """`grid` with one colour bar: all maps between `limits`, or between the lowest and highest value of any."""
+    values = [_array(item) for items in rows.values() for item in items if not callable(item)]
+    values = [v for v in values if v.ndim == 2]
+    return grid(rows, titles, title, limits=limits or (min(v.min() for v in values), max(v.max() for v in values)), **more)
+
+
+def confusion(shares, names):
+    """A confusion matrix [K, K], a row a true class, of shares from 0 to 1, with numbers in it where they fit."""
+    shares, size = _array(shares), max(4, min(9, 250 / len(names)))
+    figure, axes = _figure(1, 1, 0.7 * WIDTH)
+    axis = axes[0, 0]
+    figure.colorbar(axis.imshow(shares, cmap="Greys", vmin=0, vmax=1), ax=axis, label="share of the true class", pad=0.01)
+    axis.set(xlabel="marked as", ylabel="truth")
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
+    axis.set_yticks(range(len(names)), names, fontsize=size)
+    if len(names) <= 16:
+        for (i, j), share in np.ndenumerate(shares):
+            axis.text(
+                j,
+                i,
+                f"{share:.2f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if share > 0.5 else "black",
+            )
+    return figure
+
+
+def lines(panels, height=2.6):
+    """Curves side by side.
+
+    Args:
+        panels: dict of title to a dict with "x", one entry "label": values a curve (dots where the label starts with
+            "measured"), and optionally "xlabel", "ylabel", "xlim", "ylim", "marks" (vertical lines), "log" ("x", "y", "xy").
+    """
+    options = ("xlabel", "ylabel", "xlim", "ylim")
+    figure, axes = _figure(1, len(panels), height)
+    for axis, (title, panel) in zip(axes[0], panels.items()):
+        for label, values in panel.items():
+            if label not in ("x", "log", "marks", *options):
+                axis.plot(panel["x"], values, "o" if label.startswith("measured") else "-", ms=4, lw=1.5, label=label)
+        for place in panel.get("marks", ()):
+            axis.axvline(place, color=CONFIDENCE, lw=0.8, ls=":")
+        for letter in panel.get("log", ""):
+            getattr(axis, f"set_{letter}scale")("log")
+            getattr(axis, f"{letter}axis").set_minor_formatter(NullFormatter())
+        axis.set(title=title, **{name: panel[name] for name in options if name in panel})
+        axis.legend()
     return figure
 
 
@@ -71,93 +268,44 @@ def curves(log, validations):
     Args:
         log, validations: rows of log.csv and validation.csv as dicts of numbers.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.6), dpi=90)
     epochs = np.array([float(r["epoch"]) for r in log])
     window = max(1, len(log) // 60)
 
     def smooth(key):
-        values = np.array([float(r[key]) for r in log])
-        kernel = np.ones(window) / window
-        return epochs[window - 1 :], np.convolve(values, kernel, mode="valid")
+        return np.convolve([float(r[key]) for r in log], np.ones(window) / window, mode="valid")
 
-    axes[0].plot(*smooth("loss"), color=MASK)
-    axes[0].set(title="training loss, four stages", xlabel="epoch")
-    axes[1].plot([float(r["epoch"]) for r in validations], [float(r["miou"]) for r in validations], "o-", color=TRUTH, ms=3)
-    axes[1].set(title="validation mIoU, per frame", xlabel="epoch", ylim=(0, 1))
-    for key, colour in zip(("kept_3", "kept_2", "kept_1"), KEPT):
-        axes[2].plot(*smooth(key), color=colour, label=f"$M_{key[-1]}$")
-    axes[2].set(title="share of tokens kept", xlabel="epoch", ylim=(0, 1.05))
-    axes[2].legend(fontsize=7)
-    figure.tight_layout(pad=0.4)
-    plt.close(figure)
+    time = {"x": epochs[window - 1 :], "xlabel": "epoch"}
+    measured = {"x": [float(r["epoch"]) for r in validations], "xlabel": "epoch", "ylim": (0, 1)}
+    figure = lines({
+        "training loss": {**time, "four stages": smooth("loss")},
+        "validation mIoU": {**measured, "measured, per frame": [float(r["miou"]) for r in validations]},
+        "share of tokens kept": {**time, "ylim": (0, 1.05), **{f"$M_{i}$": smooth(f"kept_{i}") for i in (3, 2, 1)}},
+    })  # fmt: skip
+    for axis, colours in zip(figure.axes, ((CONFIDENCE,), (TRUTH,), KEPT)):
+        for line, colour in zip(axis.lines, colours):
+            line.set_color(colour)
+        axis.legend()
     return figure
 
 
-def grid(rows, titles=(), title="", cmap="magma", limits=None, height=None, legend=None):
-    """Maps side by side, a row each: attention, confidence, features.
+def dots(values, limits=None, title="", xlabel="mIoU"):
+    """A row a name and a dot a seed, with a line at the mean and its value beside it.
 
     Args:
-        rows: dict of label to a sequence of maps [H, W], or of pictures [H, W, 3] in 0..1.
-        titles: one a column. limits: (lowest, highest) value of the colour map; None takes each map's own.
-        height: of a row in inches; None makes maps square. legend: dict of name to colour, for a line below.
+        values: dict of name to the seeds' values, or one value. limits: of the axis; None fits it to the values.
     """
-    columns = max(len(r) for r in rows.values())
-    height = height or WIDTH / max(columns, 4)
-    figure, axes = plt.subplots(len(rows), columns, figsize=(WIDTH, height * len(rows) + 0.5), squeeze=False, dpi=90)
-    low, high = limits or (None, None)
-    for line, (label, maps) in zip(axes, rows.items()):
-        for axis in line:
-            axis.axis("off")
-        for axis, image in zip(line, maps):
-            axis.axis("on")
-            image = image.detach().float().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
-            axis.imshow(image, cmap=cmap, vmin=low, vmax=high, aspect="auto" if height < 1.2 else None)
-            axis.set(xticks=[], yticks=[])
-        line[0].set_ylabel(label, fontsize=8)
-    for axis, text in zip(axes[0], titles):
-        axis.set_title(text, fontsize=8)
-    _entitle(figure, title, legend)
-    plt.close(figure)
-    return figure
-
-
-def confusion(shares, names):
-    """A confusion matrix [K, K], a row a true class, of shares from 0 (black) to 1 (white)."""
-    figure, axis = plt.subplots(figsize=(WIDTH / 2 + 0.5, WIDTH / 2), dpi=90)
-    axis.imshow(shares, cmap="gray", vmin=0, vmax=1)
-    axis.set(xticks=range(len(names)), yticks=range(len(names)), xlabel="marked as", ylabel="truth")
-    size = min(7, 250 / len(names))
-    axis.set_xticklabels(names, rotation=90, fontsize=size)
-    axis.set_yticklabels(names, fontsize=size)
-    figure.tight_layout(pad=0.4)
-    plt.close(figure)
-    return figure
-
-
-def lines(panels, height=2.6):
-    """Curves side by side.
-
-    Args:
-        panels: dict of title to a dict with "x", one entry "label": values a curve (dots where the label
-            starts with "measured"), and optionally "xlabel", "ylabel", "log" ("x", "y" or "xy"), "marks" (vertical lines).
-    """
-    options = ("x", "xlabel", "ylabel", "log", "marks")
-    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, height), squeeze=False, dpi=90)
-    for axis, (title, panel) in zip(axes[0], panels.items()):
-        curves = {k: v for k, v in panel.items() if k not in options}
-        for number, (label, values) in enumerate(curves.items()):
-            style = "o" if label.startswith("measured") else "-"
-            axis.plot(panel["x"], values, style, ms=4, lw=1.2, label=label, color=f"C{number}")
-        for place in panel.get("marks", ()):
-            axis.axvline(place, color="grey", lw=0.6, ls=":")
-        for letter in panel.get("log", ""):
-            getattr(axis, f"set_{letter}scale")("log")
-            getattr(axis, f"{letter}axis").set_minor_formatter(NullFormatter())
-        axis.set(xlabel=panel.get("xlabel", ""), ylabel=panel.get("ylabel", ""))
-        axis.set_title(title, fontsize=9)
-        axis.legend(fontsize=7)
-    figure.tight_layout(pad=0.4)
-    plt.close(figure)
+    values = {name: np.atleast_1d(_array(seeds)).astype(float) for name, seeds in values.items()}
+    low, high = min(map(np.min, values.values())), max(map(np.max, values.values()))
+    room = 0.08 * (high - low) or 0.01
+    figure, axes = _figure(1, 1, 0.32 * len(values) + 0.9, title)
+    axis = axes[0, 0]
+    for place, seeds in enumerate(values.values()):
+        axis.plot(seeds, np.full(len(seeds), place), "o", color=PREDICTION, ms=6, alpha=0.8, mec="none")
+        axis.vlines(np.nanmean(seeds), place - 0.3, place + 0.3, "black", lw=1.5)
+        axis.text(1.01, place, f"{np.nanmean(seeds):.3f}", transform=axis.get_yaxis_transform(), va="center")
+    axis.set_yticks(range(len(values)), values)
+    axis.set(xlim=limits or (low - room, high + room), ylim=(len(values) - 0.5, -0.5), xlabel=xlabel)
+    axis.grid(axis="x", lw=0.5, alpha=0.5)
     return figure
 
 
@@ -167,22 +315,17 @@ def bars(values, title="", spread=0.0):
     Args:
         values: dict of label to a number from 0 to 1. spread: half length of the line across a bar's end, 0 for none.
     """
-    figure, axis = plt.subplots(figsize=(WIDTH, 0.28 * len(values) + 0.6), dpi=90)
-    axis.barh(list(values), list(values.values()), xerr=spread or None, color=SOUND, height=0.6)
+    figure, axes = _figure(1, 1, 0.32 * len(values) + 0.7, title)
+    axis = axes[0, 0]
+    axis.barh(list(values), list(values.values()), xerr=spread or None, color=PREDICTION, height=0.6)
     for place, value in enumerate(values.values()):
-        axis.text(value + spread + 0.01, place, f"{value:.3f}", va="center", fontsize=7)
-    axis.invert_yaxis()
-    axis.set(xlim=(0, 1))
-    axis.tick_params(labelsize=7)
-    axis.set_title(title, fontsize=9)
-    figure.tight_layout(pad=0.4)
-    plt.close(figure)
+        axis.text(value + spread + 0.01, place, f"{value:.3f}", va="center")
+    axis.set(xlim=(0, 1), ylim=(len(values) - 0.5, -0.5))
     return figure
 
 
 def player(wave, label=""):
     """A sound [N] at 16 kHz as a small player that works on the web too."""
-
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(np.asarray(wave, np.float32), -1, 1), SAMPLE_RATE, format="MP3")
     data = base64.b64encode(buffer.getvalue()).decode()

@@ -7,7 +7,7 @@ from IPython.display import display
 from ..data.controls import CONTROLS
 from ..measure.evaluation import available_controls
 from ..network.cim import confidence
-from .figures import MASK, TRUTH, grid, overlay, picture, player, strip
+from .figures import PREDICTION, TRUTH, frame_with, grid, player, strip
 
 OWN = "its own"
 
@@ -53,7 +53,7 @@ def compare_sounds(model, dataset):
         heard = _heard(dataset, sound)
         example = heard[clip]
         marked = model(example.frames[None], example.log_mel[None]).finest[0, :, 0].sigmoid()
-        rows = {"truth": (example.masks > 0, TRUTH), "marked": (marked, MASK)}
+        rows = {"truth": (example.masks > 0, TRUTH), "marked": (marked, PREDICTION)}
         yield player(heard.wave(clip), CONTROLS.get(sound, "the clip's own sound"))
         yield strip(example.frames, rows, example.log_mel, f"{example.name}, sound: {sound}")
 
@@ -70,9 +70,8 @@ def choose_attention(model, dataset):
         audio = network.audio(model.embed(example.log_mel[None])[0])
         level = network.pyramid(example.frames)[stage - 1]
         maps = network.avga[stage - 1].attention(level, audio)[1][second]
-        image = picture(example.frames[second])
         titles = ["truth", *(f"group {n + 1}" for n in range(len(maps)))]
-        pictures = [overlay(image, example.masks[second] > 0, TRUTH), *maps]
+        pictures = [frame_with(None, example.frames[second], truth=example.masks[second] > 0), *maps]
         yield grid({f"stage {stage}": pictures}, titles, f"{example.name}, sound: {sound}", limits=(0, 1))
 
     stage = ipywidgets.Dropdown(options=[1, 2, 3, 4])
@@ -91,12 +90,12 @@ def choose_threshold(model, dataset):
             out = model(example.frames[None], example.log_mel[None])
         finally:
             cim.threshold = trained
-        image = picture(example.frames[second])
+        frame = example.frames[second]
         logits = out.finest[0, second]
-        pictures = [overlay(image, logits[0].sigmoid(), MASK), confidence(logits[None])[0, 0]]
-        pictures += [mask[0, second, 0] for mask in out.masks]
+        pictures = [frame_with(None, frame, prediction=logits[0].sigmoid()), confidence(logits[None])[0, 0]]
+        pictures += [frame_with(None, frame, mask=mask[0, second, 0]) for mask in out.masks]
         kept = [f"$M_{3 - i}$: {mask.mean():.0%} kept" for i, mask in enumerate(out.masks)]
-        yield grid({f"c = {threshold}": pictures}, ["marked", "confidence", *kept], example.name, limits=(0, 1))
+        yield grid({f"c = {threshold}": pictures}, ["marked", "confidence", *kept], example.name, "gray", limits=(0.5, 1))
 
     threshold = ipywidgets.SelectionSlider(options=[0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999], value=0.99)
     threshold.continuous_update = False

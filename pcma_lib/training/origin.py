@@ -49,8 +49,8 @@ def code_hash() -> str:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:]
-        found.update(path.name.encode() + ast.dump(tree).encode())
+                node.body = node.body[1:] or [ast.Pass()]
+        found.update(path.name.encode() + ast.unparse(tree).encode())
     return found.hexdigest()[:12]
 
 

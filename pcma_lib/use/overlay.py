@@ -1,9 +1,11 @@
-"""The colours of the project, and a mask laid over a picture: in figures and in marked videos alike."""
+"""The colours of the project, in figures, diagrams and marked videos alike, and a mask laid over a dimmed picture."""
 
 import numpy as np
 from matplotlib.colors import to_rgb
 
-SOUND, MASK, TRUTH, KEPT = "#1f77b4", "#ff7f0e", "#2ca02c", ("#9467bd", "#d62728", "#8c564b")
+SOUND, PICTURE, TRUTH, CONFIDENCE, DOUBT = "#ff7f0e", "#1f77b4", "#2ca02c", "#7f7f7f", "#d6249f"
+PREDICTION = MASK = SOUND  # what the network marks is what it hears
+KEPT = ("#f2a7d8", DOUBT, "#7a1259")  # tokens still in doubt: M_3, M_2, M_1
 
 
 def overlay(image, mask, colour):
