@@ -1,4 +1,4 @@
-"""Takes out of a notebook what differs from run to run: `python tests/normalise.py NOTEBOOK ...`."""
+"""Takes out of a notebook what differs from run to run, and says which cells begin a slide: `normalise.py NOTEBOOK ...`."""
 
 import sys
 
@@ -18,8 +18,20 @@ def _joined(outputs):
     return joined
 
 
+def _tag_slides(cells):
+    """A heading begins a slide, other text one below it, code stays with its text; set-up and parameters are left out."""
+    left_out = False
+    for cell in cells:
+        kind = "-"
+        if cell.cell_type == "markdown":
+            kind = "slide" if cell.source.startswith(("# ", "## ")) else "subslide"
+            left_out = cell.source.startswith(("## Set-up", "## Parameters")) or left_out and kind == "subslide"
+        cell.metadata["slideshow"] = {"slide_type": "skip" if left_out else kind}
+
+
 for path in sys.argv[1:]:
     notebook = nbformat.read(path, as_version=4)
+    _tag_slides(notebook.cells)
     notebook.metadata.pop("widgets", None)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:

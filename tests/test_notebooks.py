@@ -102,6 +102,21 @@ WRONG = {
         "def progressive(masks): return masks[-1] * masks[0].repeat_interleave(4, 0).repeat_interleave(4, 1)",
         "def progressive(masks): return torch.kron(masks[1] * torch.kron(masks[0], torch.ones(2, 2)), torch.ones(2, 2))",
     ),
+    "film_parameters": (
+        "def film_parameters(C): return 3 * C * C",
+        "def film_parameters(C): return 3 * C * C + 3 * C",
+        "def film_parameters(C): return 3 * C * C + 5 * C",
+    ),
+    "gate": (
+        "def gate(v, a, w, b): return v * (1 + (a @ w.T + b).sigmoid()[..., None, None])",
+        "def gate(v, a, w, b): return v * (a @ w + b).sigmoid()[..., None, None]",
+        "def gate(v, a, w, b): return v * (a @ w.T + b).softmax(1)[..., None, None]",
+    ),
+    "in_order": ("def in_order(names): return [int(name.split('.')[0]) for name in sorted(names)]",),
+    "gap": (
+        "def gap(a, b): return torch.tensor(a).mean() - torch.tensor(b).mean()",
+        "def gap(a, b): return (torch.tensor(a).mean() - torch.tensor(b).mean()) / torch.tensor([*a, *b]).std()",
+    ),
     "both_averages": ("def both_averages(i, u): return [(i / u).mean(), (i / u).mean()]",),
 }
 
@@ -212,7 +227,7 @@ def test_the_solution_is_right_and_a_plausible_wrong_one_is_found_out(path, name
 
 def test_every_notebook_of_the_series_has_three_exercises():
     lessons = [p for p in NOTEBOOKS if p.stem[:2] not in ("00", "08")]
-    assert len(lessons) == 11
+    assert len(lessons) == 12
     for path in lessons:
         assert sum(e[0] == path for e in EXERCISES) == 3, path.name
 

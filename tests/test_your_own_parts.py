@@ -95,6 +95,30 @@ def test_a_registered_network_trains_and_loads_only_as_what_it_is(demo, tmp_path
         AudioVisualModel.load(result["best_checkpoint"], network=Plain)
 
 
+def test_a_network_that_was_written_in_a_notebook_loads_from_the_module_that_it_moved_to(demo, tmp_path, monkeypatch):
+    monkeypatch.setattr(Film, "__module__", "__main__")
+    path = tmp_path / "film.safetensors"
+    model = AudioVisualModel(network=Film(hidden=5), hidden=5)
+    model.origin = {"data": "none"}
+    model.save(path)
+    with pytest.raises(ValueError, match="holds the network __main__.Film; that class was written in a notebook or script"):
+        AudioVisualModel.load(path)
+    monkeypatch.setattr(Film, "__module__", "my_parts")
+    moved = AudioVisualModel.load(path, network=Film)
+    assert moved.said()["settings"]["network"] == "my_parts.Film"
+    with pytest.raises(ValueError, match="import Film from it, and pass network=Film"):
+        AudioVisualModel.load(path, network=Other)
+
+
+def test_a_network_whose_options_are_not_told_trains_with_a_warning_and_loads_into_one_made_alike(demo, tmp_path):
+    clips = AVSS(demo, "val", 64)
+    with pytest.warns(UserWarning, match=r"Film\(\*\*config.options\) is not the network that was given \(options: {}\)"):
+        result = fit(quick(demo), tmp_path, progress=False, model=Film(hidden=5), train=clips, val=clips)
+    with pytest.raises(ValueError, match="does not fit its own settings"):
+        AudioVisualModel.load(result["best_checkpoint"], network=Film)
+    assert AudioVisualModel.load(result["best_checkpoint"], network=Film(hidden=5)).network.film[0].out_features == 5
+
+
 def test_a_name_that_is_taken_is_not_given_to_another_class():
     with pytest.raises(ValueError, match="network 'avs' is pcma_lib.network.tpavi.AVSBaseline; choose another name"):
         register_network("avs")(Film)
@@ -155,9 +179,9 @@ def test_fit_takes_a_network_and_data_as_objects_and_goes_on_with_the_same_alone
     clips, rows = Bare(data), []
     config = quick("nowhere", pretrain=0, options={"hidden": 5}, vggish_width=0.125)
     before = network.film[0].weight.detach().clone()
-    result = fit(config, tmp_path, progress=False, model=network, train=clips, val=clips, after_step=rows.append)
+    fit(config, tmp_path, progress=False, model=network, train=clips, val=clips, after_step=rows.append)
     assert len(rows) == 2 and not torch.equal(network.film[0].weight, before)
-    loaded = AudioVisualModel.load(result["best_checkpoint"], network=Film)
+    loaded = AudioVisualModel.load(tmp_path / "last.safetensors", network=Film)
     assert torch.equal(loaded.network.film[0].weight, network.film[0].weight)
     with pytest.raises(ValueError, match="was started with the network .*Film, not .*Other; use those"):
         fit(config, tmp_path, resume=True, progress=False, model=Other(hidden=5), train=clips, val=clips)
@@ -182,12 +206,29 @@ def test_a_run_is_set_up_by_a_file_and_by_its_own_config(demo, tmp_path, capsys)
     assert json.loads((tmp_path / "two" / "config.json").read_text()) == stored
     one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
     assert one["best"] == two["best"] and two["test"]["clips"] == 6 and two["test"]["origin"]["seed"] == 4
-    assert "muted" in two["test"]["controls"] and set(two["test"]["measured_with"]) == {"version", "commit"}
+    assert "muted" in two["test"]["controls"] and set(two["test"]["measured_with"]) == {"version", "commit", "code"}
     file.write_text("- 1\n")
     with pytest.raises(SystemExit, match="settings.yaml holds list, expected settings"):
         training.main(["fit", "--config", str(file), "--output", str(tmp_path / "three")])
     with pytest.raises(SystemExit, match="holds no finished run"):
         training.main(["test", "--run", str(tmp_path)])
+
+
+def test_the_command_imports_the_modules_of_ones_own_parts_before_it_reads_the_settings(demo, tmp_path, monkeypatch):
+    (tmp_path / "my_parts.py").write_text(
+        "from pcma_lib import PCMANet\nfrom pcma_lib.use.model import register_network\n"
+        "@register_network('mine')\nclass Mine(PCMANet):\n    pass\n"
+    )
+    (tmp_path / "my_other_parts.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = ["--preset", "quick", "--set", f"data={demo}", "network=mine", "max_steps=1", "pretrain=0"]
+    training.main(
+        ["--import", "my_parts", "--import", "my_other_parts", "fit", *settings, "--output", str(tmp_path / "run")]
+    )
+    model = AudioVisualModel.load(tmp_path / "run" / "best.safetensors")
+    assert type(model.network).__module__ == "my_parts"
+    with pytest.raises(SystemExit, match="error: No module named 'no_such_parts'"):
+        training.main(["--import", "no_such_parts", "fit", "--output", str(tmp_path / "other")])
 
 
 def test_events_of_a_resumed_run_hold_every_step_once(demo, tmp_path):

@@ -21,7 +21,9 @@ from .model import best_device
 def main(arguments: list[str] | None = None) -> None:
     """`python -m pcma_lib.training fit|test|evaluate ...`"""
     parser = argparse.ArgumentParser(prog="python -m pcma_lib.training", description=__doc__ and __doc__.splitlines()[0])
-    parser.add_argument("--import", dest="modules", nargs="+", default=[], metavar="MODULE", help="with your own parts")
+    parser.add_argument(
+        "--import", dest="modules", action="append", default=[], metavar="MODULE", help="with your own parts"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     fitting = commands.add_parser("fit", help="train with a preset, or with a file of settings")
     fitting.add_argument("--preset", help="settings that have a name; left out: demo, unless --config is given")

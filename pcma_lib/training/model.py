@@ -1,5 +1,7 @@
 """The model of a training: built as a configuration says, and brought to the device."""
 
+import warnings
+
 import torch
 from torch import nn
 
@@ -20,6 +22,13 @@ def build_model(config: TrainConfig, num_classes: int = 1, network: nn.Module | 
     if network is not None:
         ears = ("vggish_width", "vggish_batch_norm", "train_audio", "listen")
         settings = {k: getattr(config, k) for k in ears} | config.options | {"network": network}
+        if not _is_built_by(network, config.options):
+            name = type(network).__name__
+            warnings.warn(
+                f"{name}(**config.options) is not the network that was given (options: {config.options}), so the checkpoint "
+                f"will not load by itself. Say in options what you made it with; or use load(path, network={name}(...))",
+                stacklevel=2,
+            )
     else:
         settings = config.model_settings()
         pretrained = config.pretrained if isinstance(config.pretrained, bool) else resolve(config.pretrained)
@@ -41,6 +50,16 @@ def build_model(config: TrainConfig, num_classes: int = 1, network: nn.Module | 
             )
         model.vggish.load_state_dict(load_vggish(path).state_dict())
     return model
+
+
+def _is_built_by(network, options):
+    """Whether a network's class, called with these options, has its parameters by name and shape."""
+    try:
+        with torch.device("meta"):
+            built = type(network)(**options).state_dict()
+    except Exception:  # each class has its own way to refuse options
+        return False
+    return {k: v.shape for k, v in built.items()} == {k: v.shape for k, v in network.state_dict().items()}
 
 
 def prepare_for_speed(model: nn.Module, config: TrainConfig) -> nn.Module:

