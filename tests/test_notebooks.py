@@ -8,9 +8,12 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
+import torch.nn.functional as F
 from test_mutations import nbval
+from torch.testing import assert_close
 
-from pcma_lib.notebook.exercises import check
+from pcma_lib.notebook import journey
+from pcma_lib.notebook.exercises import check, check_in_network, hint, swap
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -19,21 +22,46 @@ IDS = [p.stem for p in NOTEBOOKS]
 
 # Plausible wrong answers to every exercise.
 WRONG = {
+    "silence": ("def silence(): return -2.0", "def silence(): return 0.0"),
+    "overlap_of": (
+        "def overlap_of(m, y): return (m * y).sum() / y.sum() if y.any() else 1.0",
+        "def overlap_of(m, y): return (m * y).sum() / ((m + y) > 0).sum() if y.any() else 0.0",
+    ),
+    "heard_not_marked": ("def heard_not_marked(raw): return [k for k in range(5) if not raw.masks[k].any()]",),
     "windows": (
         "def windows(n): return max(0, n // 160)",
         "def windows(n): return 1 + (n - 400) // 160",
     ),
     "hertz_of": ("def hertz_of(m): return 700 * (10 ** (m / 2595) - 0.9)",),
     "example_of": ("def example_of(s): return int(s)",),
+    "correct_bands": (
+        "def correct_bands(w): return torch.zeros(96, 64)",
+        "def correct_bands(w): return (torch.fft.rfft(torch.from_numpy(w).float().unfold(0, 400, 160)"
+        " * torch.hann_window(400, periodic=False), n=512).abs() @ mel_filters() + 0.01).log()[:96]",
+    ),
     "side": ("def side(n, k, s, p): return (n + 2 * p - k) // s", "def side(n, k, s, p): return -(-n // s)"),
     "cbr_parameters": ("def cbr_parameters(a, b): return 9 * a * b + b",),
     "cbr_macs": ("def cbr_macs(a, b, n): return 2 * 9 * a * b * n * n",),
+    "pyramid_of": (
+        "def pyramid_of(part, frames): return part.encoder(frames)",
+        "def pyramid_of(part, frames): return [p[0](f) for p, f in zip(part.project, part.encoder(frames))]",
+        "def pyramid_of(part, frames): return [p(f).flip(-1) for p, f in zip(part.project, part.encoder(frames))]",
+    ),
     "attention_of": (
         "def attention_of(v, a): return v @ a / (v.norm() * a.norm())",
         "def attention_of(v, a): return v @ a / (v @ v) if v.any() else 0.0",
         "def attention_of(v, a): return v @ a / (a @ a)",
     ),
     "group_of": ("def group_of(c, C, g): return c % g",),
+    "avga_of": (
+        "def avga_of(part, visual, audio): return part.out(part.visual(visual))",
+        "def avga_of(part, visual, audio): return visual",
+    ),
+    "comparison": (
+        "def comparison(x, a): return (x * a[:, None, :, None, None]).sum(2)",
+        "def comparison(x, a): return (x * a[:, None, :, None, None]).sum(2)"
+        " / (x.flatten(1, 2).norm(dim=1)[:, None] * a.norm(dim=1)[:, None, None, None])",
+    ),
     "avga_parameters": ("def avga_parameters(C, g): return C * C // g + C * C + C * C // g + C * C",),
     "attention_weights": (
         "def attention_weights(q, k): return (q @ k.T / k.shape[1] ** 0.5).softmax(0)",
@@ -190,15 +218,21 @@ def test_links_lead_to_files(path):
         assert (FOLDER.parent / target).is_file(), target
 
 
+def solutions(path):
+    """The text of a lesson's file of solutions, or None where they still lie folded in the lesson."""
+    file = FOLDER / "solutions" / f"{path.stem}.py"
+    return file.read_text() if file.is_file() else None
+
+
 def exercises():
-    """(notebook, name, cell, solution): a cell tagged "exercise" and the folded code of the next markdown cell."""
+    """(notebook, name, cell, solution): a cell tagged "exercise" and the text that holds the function that solves it."""
     for path in NOTEBOOKS:
-        cells = nbformat.read(path, as_version=4).cells
+        cells, solved = nbformat.read(path, as_version=4).cells, solutions(path)
         for number, cell in enumerate(cells):
             if "exercise" in cell.metadata.get("tags", ()):
-                solution = re.search(r"<details>.*?```python\n(.*?)```.*?</details>", cells[number + 1].source, re.S)
                 name = [n.name for n in ast.parse(cell.source).body if isinstance(n, ast.FunctionDef)][-1]
-                yield path, name, cell, solution
+                folded = re.search(r"<details>.*?```python\n(.*?)```.*?</details>", cells[number + 1].source, re.S)
+                yield path, name, cell, solved or (folded and folded[1])
 
 
 EXERCISES = list(exercises())
@@ -218,18 +252,29 @@ def attempt(path, name, cell, answer, capsys):
 
 @pytest.mark.parametrize("path, name, cell, solution", EXERCISES, ids=[e[1] for e in EXERCISES])
 def test_the_solution_is_right_and_a_plausible_wrong_one_is_found_out(path, name, cell, solution, capsys):
-    assert solution, f"{path.name}: exercise {name} has no folded solution"
-    assert f"{name}: right" in attempt(path, name, cell, solution[1], capsys)
+    assert solution, f"{path.name}: exercise {name} has no solution"
+    assert f"{name}: right" in attempt(path, name, cell, solution, capsys)
     for answer in WRONG[name]:
         assert f"{name}: not yet" in attempt(path, name, cell, answer, capsys), answer
     assert f"{name}: not attempted" in "".join(o.text for o in cell.outputs)
 
 
-def test_every_notebook_of_the_series_has_three_exercises():
+SOLVED = [p for p in NOTEBOOKS if solutions(p)]
+
+
+@pytest.mark.parametrize("path", SOLVED, ids=[p.stem for p in SOLVED])
+def test_a_file_of_solutions_is_linked_and_holds_what_its_lesson_asks_for(path):
+    text = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
+    assert f"](solutions/{path.stem}.py)" in text
+    functions = {n.name for n in ast.parse(solutions(path)).body if isinstance(n, ast.FunctionDef)}
+    assert functions == {name for notebook, name, *_ in EXERCISES if notebook == path}
+
+
+def test_every_notebook_of_the_series_has_three_to_five_exercises():
     lessons = [p for p in NOTEBOOKS if p.stem[:2] not in ("00", "08")]
     assert len(lessons) == 12
     for path in lessons:
-        assert sum(e[0] == path for e in EXERCISES) == 3, path.name
+        assert 3 <= sum(e[0] == path for e in EXERCISES) <= 5, path.name
 
 
 def test_check_tells_a_wrong_shape_and_a_wrong_type(capsys):
@@ -246,9 +291,124 @@ def test_check_tells_a_wrong_shape_and_a_wrong_type(capsys):
     check(pair, [((1.0,), 1.0)])
     check(text, [((1.0,), 1.0)])
     shown = capsys.readouterr().out
-    assert "rows: right, 1 cases" in shown
+    assert "rows: right, 1 case" in shown
     assert "pair: not yet, expected shape [], found [2]" in shown
     assert "text: not yet, expected numbers, found str" in shown
+
+
+def double(x):
+    return 2 * x
+
+
+def test_check_names_the_mistake_and_gives_the_hint_when_asked(capsys):
+    cases = [((1.0,), 3.0), ((2.0,), 6.0)]
+    check(double, cases, mistakes={"You doubled.": lambda x: x + x, "You squared.": lambda x: x * x}, hint="Think of three.")
+    shown = capsys.readouterr().out
+    assert "double: not yet, expected 3, found 2, for (1)" in shown and "hint(double)" in shown
+    assert "You doubled." in shown and "You squared." not in shown and "Think of three." not in shown
+    hint(double)
+    assert capsys.readouterr().out == "Think of three.\n"
+    nothing = torch.tensor(0.0)
+    check(lambda: nothing / nothing, [((), 0.0)], mistakes={"Nothing by nothing.": lambda: nothing / nothing})
+    assert "Nothing by nothing." in capsys.readouterr().out
+    check(double, [((1.0,), 2.0)], mistakes={"You doubled.": double})
+    assert capsys.readouterr().out == "double: right, 1 case\n"
+
+
+def test_check_rounds_what_it_prints(capsys):
+    check(double, [((torch.tensor([1 / 3, 20000.0]),), torch.tensor([1 / 7, 1.0]))])
+    check(double, [((0.5,), 1.0001)], tolerance=1e-6)
+    shown = capsys.readouterr().out
+    assert "expected [0.1429, 1], found [0.6667, 40000], for ([0.3333, 20000])" in shown
+    assert "expected 1, found 1," not in shown
+
+
+def test_every_tensor_of_the_journey_has_its_shape_and_the_names_lead_through_the_network():
+    clip, model = journey.clip(), journey.model()
+    found, network = journey.tensors(model, clip), model.network
+    kinds = "F P V attention looks hears G X O"
+    masks, sound = ["M_3", "M_2", "M_1"], ["E", "A", *(f"A_{i}" for i in range(5))]
+    assert set(found) == {f"{kind}_{i}" for kind in kinds.split() for i in range(1, 5)} | {*masks, *sound}
+    for i in range(1, 5):
+        assert_close(network.avga[i - 1](found[f"P_{i}"], found["A_4"]), found[f"V_{i}"])
+        assert_close(network.pyramid.project[i - 1](found[f"F_{i}"]), found[f"P_{i}"])
+        assert_close(network.heads[i - 1](found[f"X_{i}"]), found[f"O_{i}"])
+        mask = found.get(f"M_{i}")
+        guide, heard = network.qsca[i - 1](
+            found[f"V_{i}"][None], found[f"A_{i}"][None], mask if mask is None else mask[None]
+        )
+        assert_close(guide[0], found[f"G_{i}"])
+        assert_close(heard[0], found[f"A_{i - 1}"])
+        assert_close(found[f"looks_{i}"].sum((2, 3, 4)), torch.ones(network.qsca[0].heads, 5))
+        assert_close(found[f"hears_{i}"].sum(-1), torch.ones(network.qsca[0].heads, 5, *guide.shape[-2:]))
+
+
+def test_the_attention_of_the_journey_is_that_of_the_network():
+    network, found = journey.model().network, journey.tensors(journey.model(), journey.clip())
+    part = network.qsca[3]
+    values = part.visual_kv(part.norm(part.visual(found["V_4"].flatten(2).mT.flatten(0, 1)))).chunk(2, -1)[1]
+    heard = found["looks_4"].flatten(2) @ values.unflatten(-1, (part.heads, -1)).transpose(0, 1)  # [heads, T, C / heads]
+    own = part.audio(found["A_4"])
+    assert_close(own + part.out(heard.transpose(0, 1).flatten(1)), found["A_3"], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def marks(model, clip):
+    return model(clip.frames[None], clip.log_mel[None]).logits[0]
+
+
+RIGHT = {  # a learner's forward of each part of the network
+    "avga": lambda part, visual, audio: part.out(
+        (lambda v, a: v * a[:, :, None])(*part.attention(visual, audio)).flatten(1, 2)
+    ),
+    "qsca": lambda part, visual, audio, mask=None: type(part).forward(part, visual, audio, mask),
+    "cim": lambda part, logits, coarser=None: (
+        (logits.sigmoid() - 0.5).abs().lt(part.threshold - 0.5) * (1 if coarser is None else double_side(coarser))
+    ).float(),
+    "fusion": lambda part, visual, guide, coarser=None: part.out(
+        visual + part.guide(enlarged(guide, visual)) + (0 if coarser is None else part.coarse(enlarged(coarser, visual)))
+    ),
+    "gather": lambda tokens, mask: own_gather(tokens, mask),
+}
+FALSE = {
+    "avga": lambda part, visual, audio: part.out(part.visual(visual)),
+    "qsca": lambda part, visual, audio, mask=None: (visual, audio),
+    "cim": lambda part, logits, coarser=None: torch.zeros_like(logits),
+    "fusion": lambda part, visual, guide, coarser=None: part.out(visual),
+    "gather": lambda tokens, mask: own_gather(tokens.flip(1), mask),
+}
+
+
+def double_side(mask):
+    return mask.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+
+def enlarged(maps, like):
+    return F.interpolate(maps, size=like.shape[-2:], mode="bilinear")
+
+
+def own_gather(tokens, mask):
+    order = mask.argsort(dim=1, descending=True, stable=True)[:, : int(mask.sum(1).max())]
+    return tokens.gather(1, order[..., None].expand(-1, -1, tokens.shape[2])), order
+
+
+@pytest.mark.parametrize("part", RIGHT)
+def test_a_learners_right_part_leaves_the_trained_networks_mask_and_a_wrong_one_changes_it(part, capsys):
+    model, clip = journey.model(), journey.clip()
+    own = marks(model, clip)
+    with swap(model, part, RIGHT[part]):
+        assert_close(marks(model, clip), own, atol=1e-4, rtol=1e-4)
+    with swap(model, part, FALSE[part]):
+        assert (marks(model, clip) - own).abs().max() > 0.1
+    assert torch.equal(marks(model, clip), own)  # it is as it was
+    check_in_network(model, part, RIGHT[part], clip)
+    check_in_network(model, part, FALSE[part], clip, {"It is that one.": FALSE[part], "It is another.": RIGHT[part]})
+    check_in_network(model, part, lambda *given: None, clip, hint="Begin with the shapes.")
+    check_in_network(model, part, lambda *given: torch.zeros(7), clip)
+    shown = capsys.readouterr().out
+    assert "right, the trained network marks the same" in shown and "It is that one." in shown
+    assert "not yet, the network cannot go on" in shown
+    assert "not yet, with yours inside" in shown and "not attempted" in shown and "It is another." not in shown
 
 
 def test_the_trained_notebook_is_notebook_11_with_other_parameters():

@@ -1,47 +1,177 @@
-"""The notebooks' exercises: try a learner's function on cases whose answers are known."""
+"""The lessons' exercises: a learner's function is tried on known cases, or inside the trained network."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
 
 import torch
+from torch import nn
+
+from ..data.clip import Clip
+from ..network import qsca
+
+HINTS = {}  # name of an exercise: its hint
 
 
-def check(function, cases, tolerance=1e-4):
+def check(
+    function: Callable,
+    cases: list[tuple],
+    tolerance: float = 1e-4,
+    mistakes: dict[str, Callable] | None = None,
+    hint: str | None = None,
+) -> None:
     """Print whether a function gives the expected values, or the first case where it does not.
 
     Args:
         function: the learner's; one that returns None counts as not attempted.
         cases: list of (arguments, expected); numbers, sequences or tensors.
         tolerance: absolute and relative; of whole numbers a hundredth of it.
+        mistakes: sentence that names a usual mistake -> a function that makes it. The sentence is printed where the
+            learner's function agrees with that one in every case.
+        hint: what `hint` prints for this function.
     """
+    name, more = function.__name__, _keep(function, hint)
     for arguments, expected in cases:
         found = function(*arguments)
         if found is None:
-            print(f"{function.__name__}: not attempted (it returns None)")
+            print(f"{name}: not attempted (it returns None){more}")
             return
         wanted = torch.as_tensor(expected)
-        allowed = tolerance if wanted.is_floating_point() else tolerance / 100
-        wanted = wanted.double()
         try:
-            rows = isinstance(found, (list, tuple)) and found and all(isinstance(row, torch.Tensor) for row in found)
-            given = (torch.stack(tuple(found)) if rows else torch.as_tensor(found)).double()
+            given = _numbers(found)
         except (TypeError, ValueError, RuntimeError):
-            print(f"{function.__name__}: not yet, expected numbers, found {type(found).__name__}")
+            print(f"{name}: not yet, expected numbers, found {type(found).__name__}{more}")
             return
         if given.shape != wanted.shape:
-            print(f"{function.__name__}: not yet, expected shape {list(wanted.shape)}, found {list(given.shape)}")
-            return
-        if not torch.allclose(given, wanted, atol=allowed, rtol=allowed):
-            print(f"{function.__name__}: not yet, expected {_short(wanted)}, found {_short(given)}, for {_short(arguments)}")
-            return
-    print(f"{function.__name__}: right, {len(cases)} cases")
+            trouble = f"expected shape {list(wanted.shape)}, found {list(given.shape)}"
+        elif not _close(given, wanted, tolerance):
+            trouble = "expected {}, found {}, for ".format(*_apart(wanted.double(), given)) + _short(arguments)
+        else:
+            continue
+        print(f"{name}: not yet, {trouble}{more}")
+        for sentence, wrong in (mistakes or {}).items():
+            if all(_close(_numbers(function(*a)), _numbers(wrong(*a)), tolerance) for a, _ in cases):
+                print(sentence)
+        return
+    print(f"{name}: right, {len(cases)} case{'s' * (len(cases) > 1)}")
 
 
-def _short(value):
-    text = _text(value)
+def check_in_network(
+    model: nn.Module,
+    part: str,
+    function: Callable,
+    clip: Clip,
+    mistakes: dict[str, Callable] | None = None,
+    hint: str | None = None,
+) -> None:
+    """Print whether the trained network marks the same pixels with the learner's function in the place of a part.
+
+    Args:
+        model, part, function: as in `swap`. clip: what the network is shown.
+        mistakes, hint: as in `check`; a mistake is named where its network gives the same logits as the learner's.
+    """
+    name, more = function.__name__, _keep(function, hint)
+
+    def logits(part_of_it):
+        with swap(model, part, part_of_it), torch.no_grad():
+            return model(clip.frames[None], clip.log_mel[None]).logits[0]
+
+    with torch.no_grad():
+        wanted = model(clip.frames[None], clip.log_mel[None]).logits[0]
+    try:
+        given = logits(function)
+    except NotImplementedError:
+        print(f"{name}: not attempted (it returns None){more}")
+        return
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        print(f"{name}: not yet, the network cannot go on with what yours returns: {reason}{more}")
+        return
+    if torch.allclose(given, wanted, atol=1e-3, rtol=1e-3):
+        print(f"{name}: right, the trained network marks the same pixels with yours inside")
+        return
+    share = ((given > 0) != (wanted > 0)).float().mean()
+    print(f"{name}: not yet, with yours inside the network decides otherwise for {share:.1%} of the pixels{more}")
+    for sentence, wrong in (mistakes or {}).items():
+        if torch.allclose(given, logits(wrong), atol=1e-3, rtol=1e-3):
+            print(sentence)
+
+
+@contextmanager
+def swap(model: nn.Module, part: str, function: Callable) -> Iterator[None]:
+    """Inside `with swap(...)`, a trained network computes one of its parts with the learner's function.
+
+    Args:
+        model: an `AudioVisualModel` or a `PCMANet`.
+        part: "avga", "qsca", "cim", "fusion" or "heads": `function(part, *inputs)` takes the place of its forward in every
+            stage, where `part` is the trained module with all its layers; inputs that are None at the end are left out.
+            "gather" or "scatter": the function takes the place of `gather_selected` or `scatter_selected` of QSCA.
+
+    Raises:
+        NotImplementedError: from the network, where the function returns None.
+    """
+    network = getattr(model, "network", model)
+
+    def inside(*given):
+        while given[-1] is None:
+            given = given[:-1]
+        out = function(*given)
+        if out is None:
+            raise NotImplementedError(f"{function.__name__} returns None")
+        return out
+
+    with ExitStack() as stack:
+        if part in ("gather", "scatter"):
+            stack.enter_context(patch.object(qsca, f"{part}_selected", inside))
+        else:
+            modules = getattr(network, part)
+            for module in modules if isinstance(modules, nn.ModuleList) else [modules]:
+                forward = lambda *given, module=module: inside(module, *given)  # noqa: E731
+                stack.enter_context(patch.object(module, "forward", forward))
+        yield
+
+
+def hint(function: Callable) -> None:
+    """Print the hint of an exercise that was checked before."""
+    print(HINTS.get(function.__name__, f"There is no hint for {function.__name__}. Run its check first."))
+
+
+def _keep(function, text):
+    if text:
+        HINTS[function.__name__] = text
+    return f". For a hint, run hint({function.__name__})" if text else ""
+
+
+def _numbers(found):
+    rows = isinstance(found, (list, tuple)) and found and all(isinstance(row, torch.Tensor) for row in found)
+    return (torch.stack(tuple(found)) if rows else torch.as_tensor(found)).double()
+
+
+def _close(given, wanted, tolerance):
+    allowed = tolerance if wanted.is_floating_point() else tolerance / 100
+    return given.shape == wanted.shape and torch.allclose(given, wanted.double(), atol=allowed, rtol=allowed, equal_nan=True)
+
+
+def _apart(wanted, given):
+    """Both with four digits, or with as many as tell them apart."""
+    for digits in (4, 7, 17):
+        texts = _short(wanted, digits), _short(given, digits)
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
+def _short(value, digits=4):
+    text = _text(value, digits)
     return text if len(text) < 80 else text[:77] + "..."
 
 
-def _text(value):
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_text, value))})"
-    if callable(value):
-        return getattr(value, "__name__", type(value).__name__)
-    return str(value.tolist() if isinstance(value, torch.Tensor) else value)
+def _text(value, digits):
+    if isinstance(value, torch.Tensor):
+        value = value.tolist()
+    if isinstance(value, (tuple, list)):
+        inner = ", ".join(_text(v, digits) for v in value)
+        return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() else f"{value:.{digits}g}"
+    return str(value) if isinstance(value, (int, str)) else getattr(value, "__name__", type(value).__name__)
