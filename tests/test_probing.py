@@ -15,7 +15,7 @@ from pcma_lib.measure.probing import PROBED, RIDGE, _mean_over, _readout, main, 
 
 @pytest.fixture(scope="module")
 def splits(demo):
-    return [AVSS(demo, split, image_size=64, cache=True) for split in ("train", "test")]
+    return [AVSS(demo, split, image_size=96, cache=True) for split in ("train", "test")]
 
 
 def test_the_readout_is_ridge_regression():
@@ -74,7 +74,7 @@ def test_the_command_prints_a_column_a_model_or_an_error(demo, tmp_path, capsys)
     printed = capsys.readouterr().out
     found = json.loads((tmp_path / "probes.json").read_text())
     said, _, *rows = printed.splitlines()
-    assert said == "Pictures of 64 px, as asked for; the checkpoint says 96 px."
+    assert said == "Pictures of 64 px, as asked for; the checkpoint says 128 px."
     assert f"{found['shipped']['logits 1']:.3f}" in rows[-1] and len(rows) == len(found["shipped"])
     with pytest.raises(SystemExit, match="error: .*none.safetensors"):
         main(["none.safetensors", *options])
