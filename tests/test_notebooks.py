@@ -70,11 +70,24 @@ WRONG = {
     "scatter": (
         "def scatter(values, places, N): return torch.cat([values, torch.zeros(N - len(values), values.shape[1])])",
     ),
+    "gather": (
+        "def gather(tokens, mask):\n"
+        "    places = torch.arange(int(mask.sum(1).max())).expand(len(mask), -1)\n"
+        "    return tokens[:, : places.shape[1]], places",
+        "def gather(tokens, mask):\n"
+        "    n = int(mask.sum(1).max())\n"
+        "    places = mask.argsort(dim=1)[:, :n]\n"
+        "    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1])), places",
+    ),
     "half_price": ("def half_price(N, C): return N / (2 * (C + N))",),
     "bound": ("def bound(c): return c / (1 - c)",),
     "next_mask": (
         "def next_mask(coarser, logits, c): return ((logits.sigmoid() > 1 - c) & (logits.sigmoid() < c)).float()",
         "def next_mask(coarser, logits, c): return torch.kron(coarser, torch.ones(2, 2)) * (logits.abs() < 2)",
+    ),
+    "cim_forward": (
+        "def cim_forward(part, o, coarser=None): return (o.sigmoid().sub(0.5).abs() < part.threshold - 0.5).float()",
+        "def cim_forward(part, logits, coarser=None): return torch.zeros_like(logits)",
     ),
     "masked_ratio": ("def masked_ratio(mask): return mask.mean()",),
     "place": (
@@ -84,6 +97,11 @@ WRONG = {
     "fusion_macs": (
         "def fusion_macs(C, n, frames): return 2 * 9 * C * C * n * n * frames",
         "def fusion_macs(C, n, frames): return 3 * 9 * C * C * n * n * 5",
+    ),
+    "fuse": (
+        "def fuse(part, visual, guide, coarser=None): return part.out(visual)",
+        "def fuse(part, visual, guide, coarser=None):\n"
+        "    return part.out(visual + part.guide(F.interpolate(guide, visual.shape[-2:], mode='bilinear')))",
     ),
     "head_parameters": ("def head_parameters(C, K): return 9 * C * C // 2 + C // 2 * K",),
     "frame_iou": (
