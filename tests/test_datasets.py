@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from tests_layouts import write_object_layout
 
@@ -295,7 +296,10 @@ def test_augmentation_moves_a_mask_with_its_frame(tmp_path, size):
         clip = data[0]
         frame, mask = clip.frames[0].mean(0), clip.masks[0].bool()
         shown = frame > (frame.min() + frame.max()) / 2
-        assert (shown != mask).float().mean() < 0.01, "but for the edges, which the frame has smooth and the mask sharp"
+        whole = mask[None].float()
+        away = (F.max_pool2d(whole, 3, 1, 1) == -F.max_pool2d(-whole, 3, 1, 1))[0]
+        assert torch.equal(shown[away], mask[away]), "but for the edges, which the frame has smooth and the mask sharp"
+        assert away.float().mean() > 0.8
         assert not torch.equal(mask, stored.bool())
         flipped += mask[:, : size // 2].sum() < mask[:, size // 2 :].sum()
     assert 0 < flipped < 12

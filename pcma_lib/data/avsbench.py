@@ -171,24 +171,27 @@ class AVSBench(Dataset):
 
     def picture(self, frames: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Frames uint8 [T, H, W, 3] and masks [T, H, W] at image_size; augmented alike."""
-        frames = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
-        masks = torch.from_numpy(masks)
-        if self.training and self.augment:
+        frames, masks = torch.from_numpy(frames).permute(0, 3, 1, 2), torch.from_numpy(masks)
+        augmented = self.training and self.augment
+        if augmented:
             height, width = frames.shape[-2:]
             share = rng.uniform(0.7, 1.0)
             h, w = round(height * share), round(width * share)
             top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
             frames, masks = (x[..., top : top + h, left : left + w] for x in (frames, masks))
+            frames = self._at_size(frames)  # as bytes, which takes a seventh of the time at 720p
             if rng.random() < 0.5:
                 frames, masks = frames.flip(-1), masks.flip(-1)
+        frames = frames.float().div_(255)
+        if augmented:
             contrast, brightness, saturation = rng.uniform(0.7, 1.3, 3)
             grey = frames.mean(1, keepdim=True)
-            frames = (grey + (frames - grey) * saturation) * contrast + (brightness - 1) * 0.5
-            frames = frames.clamp(0, 1)
+            frames.sub_(grey).mul_(saturation).add_(grey).mul_(contrast).add_((brightness - 1) * 0.5).clamp_(0, 1)
+        return self._at_size(frames).sub(MEAN).div_(STD), self._resized(masks)
+
+    def _at_size(self, frames):
         size = (self.image_size, self.image_size)
-        if frames.shape[-2:] != size:
-            frames = F.interpolate(frames, size=size, mode="bilinear", antialias=True)
-        return (frames - MEAN) / STD, self._resized(masks)
+        return frames if frames.shape[-2:] == size else F.interpolate(frames, size=size, mode="bilinear", antialias=True)
 
     def _resized(self, masks):
         return F.interpolate(masks[:, None], size=(self.image_size, self.image_size), mode="nearest-exact")[:, 0]
