@@ -180,7 +180,7 @@ _PAPER = dict(  # what the paper says, and where it is silent its release; docs/
 _IMPROVED = dict(  # this project's recipe beside it, not measured on AVSBench yet
     augment=True, mixed_precision="auto", schedule="cosine", warmup_steps=100, clip_gradients=1.0,
 )  # fmt: skip
-RATES = {  # of each network the best of four by the whole-set mIoU of the validation split, see docs/results/rates.json
+RATES = {  # of those in docs/results/rates.json the best on the validation split, by the mIoU of the whole set
     "demo": {"pcmanet": 1e-3, "avs": 5e-4, "vision only": 1e-3},
     "stamps": {"pcmanet": 1e-3, "avs": 5e-4, "vision only": 1e-3},  # not searched yet: those of demo
 }
