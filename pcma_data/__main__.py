@@ -18,7 +18,7 @@ from pcma_lib import needing
 MODULES = {"demo": "demo", "stamps": "stamps", "avsbench": "avsbench", "weights": "weights", "convert": "released"}
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int | None:
     parser = argparse.ArgumentParser("pcma-data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=MODULES, metavar="COMMAND", help=f"one of {', '.join(MODULES)}")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what the command takes")

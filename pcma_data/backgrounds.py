@@ -8,7 +8,9 @@ import numpy as np
 from PIL import Image
 
 
-def random_colour(rng: np.random.Generator, saturation=(0.1, 0.8), value=(0.25, 0.95)) -> np.ndarray:
+def random_colour(
+    rng: np.random.Generator, saturation: tuple[float, float] = (0.1, 0.8), value: tuple[float, float] = (0.25, 0.95)
+) -> np.ndarray:
     """A colour of random hue, [3] float in 0..1; `saturation` and `value` are ranges."""
     return np.array(colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value)))
 

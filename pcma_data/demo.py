@@ -19,6 +19,7 @@ from .commands import command, command_parser
 from .demo_objects import DRAWINGS, draw
 from .demo_sounds import synthesise
 from .generate import add_options, run
+from .scene import Background
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class DemoGenerator:
     def object_kinds(self, split: str) -> list[DrawnObject]:
         return [DrawnObject(name) for name in DRAWINGS]
 
-    def background(self, split: str):
+    def background(self, split: str) -> Background:
         return procedural_background
 
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -97,7 +97,7 @@ def clip_names(name: str, clips: Sequence[int]) -> Iterator[tuple[str, int, str]
 class ClipMaker:
     """Composes and writes single clips. It holds what stays the same between clips."""
 
-    def __init__(self, generator: Generator, root: Path, seed: int, size: int):
+    def __init__(self, generator: Generator, root: Path, seed: int, size: int) -> None:
         self.generator, self.root, self.seed, self.size = generator, root, seed, size
         self.kinds = functools.cache(generator.object_kinds)
         self.label2idx = number_classes(kind.class_name for kind in self.kinds("train"))
@@ -155,7 +155,7 @@ def enough(kinds: Sequence[ObjectKind]) -> bool:
     return len({kind.class_name for kind in kinds}) > MOST_VISIBLE
 
 
-def make_dataset(generator: Generator, options: argparse.Namespace, **extra_settings) -> bool:
+def make_dataset(generator: Generator, options: argparse.Namespace, **extra_settings: Any) -> bool:
     """Makes what is missing of a dataset; returns False if it was complete already.
 
     A clip depends on the seed, its split and its index alone. Clips that an interrupted run has finished are kept.
@@ -198,7 +198,7 @@ def make_dataset(generator: Generator, options: argparse.Namespace, **extra_sett
     return True
 
 
-def run(generator: Generator, options: argparse.Namespace, **extra_settings) -> int:
+def run(generator: Generator, options: argparse.Namespace, **extra_settings: Any) -> int:
     """`make_dataset` for the command line: says what was done; returns the exit status."""
     made = make_dataset(generator, options, **extra_settings)
     print(f"{options.out}: {'complete' if made else 'was complete already'}, {sum(options.clips)} clips")

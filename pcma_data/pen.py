@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from .backgrounds import fractal_noise, random_colour
 
 Points = Sequence[tuple[float, float]] | np.ndarray
+Paint = np.ndarray | Image.Image
 
 
 def smooth(points: Points, steps: int = 12) -> np.ndarray:
@@ -57,7 +58,7 @@ class Pen:
     ENLARGED = 5
     MARGIN = 0.125
 
-    def __init__(self, rng: np.random.Generator, pixels: int):
+    def __init__(self, rng: np.random.Generator, pixels: int) -> None:
         self.rng, self.pixels = rng, pixels
         self.side = self.ENLARGED * pixels
         self.unit = self.side / (1 + 2 * self.MARGIN)
@@ -87,14 +88,14 @@ class Pen:
     def _corners(self, points: Points) -> list[tuple[float, float]]:
         return [tuple(point) for point in (np.asarray(points, float) + self.MARGIN) * self.unit]
 
-    def _paste(self, mask: Image.Image, paint: np.ndarray | Image.Image, opacity: float = 1) -> None:
+    def _paste(self, mask: Image.Image, paint: Paint, opacity: float = 1) -> None:
         if not isinstance(paint, Image.Image):
             paint = Image.new("RGB", self.image.size, tuple(int(round(255 * c)) for c in paint))
         top = paint.convert("RGBA")
         top.putalpha(mask.point(lambda value: round(value * opacity)))
         self.image.alpha_composite(top)
 
-    def fill(self, points: Points, paint: np.ndarray | Image.Image, outline: bool = True, opacity: float = 1) -> None:
+    def fill(self, points: Points, paint: Paint, outline: bool = True, opacity: float = 1) -> None:
         """Fills a polygon with a colour or a surface, and draws its edge."""
         corners = self._corners(points)
         mask = Image.new("L", self.image.size)
@@ -103,7 +104,7 @@ class Pen:
         if outline:
             self.line(list(points) + [points[0]], self.outline, self.ink)
 
-    def line(self, points: Points, width: float, paint: np.ndarray | Image.Image) -> None:
+    def line(self, points: Points, width: float, paint: Paint) -> None:
         """A line with round joints and ends."""
         corners = self._corners(points)
         mask = Image.new("L", self.image.size)
@@ -113,7 +114,9 @@ class Pen:
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
         self._paste(mask, paint)
 
-    def dot(self, centre: tuple[float, float], radii: float | tuple[float, float], paint, outline: bool = False) -> None:
+    def dot(
+        self, centre: tuple[float, float], radii: float | tuple[float, float], paint: Paint, outline: bool = False
+    ) -> None:
         """A filled ellipse."""
         self.fill(arc(centre, radii), paint, outline)
 

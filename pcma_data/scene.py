@@ -151,7 +151,7 @@ def stack_instances(layers: Sequence[np.ndarray]) -> np.ndarray:
 
 def draw_layers(
     rng: np.random.Generator, sprites: Sequence[Image.Image], sizes: Sequence[float], tilts: Sequence[float], side: int
-):
+) -> tuple[list[list[Image.Image]], np.ndarray]:
     """Paths on which every sprite keeps at least 40 % of its pixels in sight in every frame, and the sprites placed on them.
 
     Returns:

@@ -1,5 +1,6 @@
 """PCMANet: audio-visual segmentation, module by module as the paper names them."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
@@ -23,7 +24,7 @@ __all__ = [*sorted(_HOME), "losses"]
 
 
 @contextmanager
-def needing(extra):
+def needing(extra: str) -> Iterator[None]:
     """Say which extra of the package brings what an import in here does not find."""
     try:
         yield

@@ -10,6 +10,7 @@ import copy
 import os
 import platform
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from .use.fast import fast
 from .use.model import NETWORKS, AudioVisualModel
 
 
-def machine():
+def machine() -> str:
     """What the figures hold for: the GPU, or the processor and the threads in use; and torch's version."""
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
@@ -41,7 +42,7 @@ def machine():
     return f"{name}, torch {torch.__version__}"
 
 
-def peak_memory(function):
+def peak_memory(function: Callable[[], object]) -> float:
     """Bytes at the peak of a call: of the GPU's memory, or of the process where there is none (Linux only, else nan)."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -76,7 +77,10 @@ def _compared(rows, batch, calls):
 HEADER = "| | clips a call | clips/s | against plain | peak memory, GB |\n| --- | --- | --- | --- | --- |"
 
 
-def inference(network="pcmanet", backbone="resnet50", batches=(1, 8), image_size=224, compile=False, calls=5):
+def inference(
+    network: str = "pcmanet", backbone: str = "resnet50", batches: Sequence[int] = (1, 8), image_size: int = 224,
+    compile: bool = False, calls: int = 5,
+) -> Iterator[str]:  # fmt: skip
     """Yield a table's lines: the plain float32 model, and `fast`; five frames a clip, VGGish left out.
 
     The last line says by how much the two differ, as the largest difference of a logit in standard deviations.
@@ -119,7 +123,10 @@ def _calibrated(model, image_size):
     return model.eval()
 
 
-def training(network="pcmanet", backbone="resnet50", batches=(4, 16), image_size=224, compile=False, calls=3):
+def training(
+    network: str = "pcmanet", backbone: str = "resnet50", batches: Sequence[int] = (4, 16), image_size: int = 224,
+    compile: bool = False, calls: int = 3,
+) -> Iterator[str]:  # fmt: skip
     """Yield a table's lines: a step in plain float32, and as `fit` takes it; five frames a clip, with a frozen VGGish, and
     without the batch's way to the device."""
     device = best_device()
@@ -149,7 +156,9 @@ def training(network="pcmanet", backbone="resnet50", batches=(4, 16), image_size
         yield from _compared({name: partial(step, [clip], 1e-4) for name, step in steps.items()}, batch, calls)
 
 
-def loading(data, dataset="avss", image_size=224, batch=4, workers=4, clips=200):
+def loading(
+    data: str | Path, dataset: str = "avss", image_size: int = 224, batch: int = 4, workers: int = 4, clips: int = 200
+) -> Iterator[str]:
     """Yield the clips a second that the data set gives in training, read and augmented by `workers` processes."""
     source = DATASETS[dataset](data, "train", image_size, training=True)
     loader = torch.utils.data.DataLoader(source, batch, shuffle=True, collate_fn=collate, num_workers=workers)
@@ -167,7 +176,7 @@ def loading(data, dataset="avss", image_size=224, batch=4, workers=4, clips=200)
     yield f"{rate:.1f} clips/s, {workers} processes, {os.cpu_count()} cores, {image_size} px"
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> None:
     """`python -m pcma_lib.benchmark inference|training|loading ...` prints Markdown."""
     parser = argparse.ArgumentParser(prog="python -m pcma_lib.benchmark", description=__doc__ and __doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)

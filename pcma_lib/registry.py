@@ -12,7 +12,7 @@ class Registry(dict):
         classes: the ones that the package brings.
     """
 
-    def __init__(self, what: str, where: str, **classes: type):
+    def __init__(self, what: str, where: str, **classes: type) -> None:
         super().__init__(classes)
         self.what, self.where = what, where
 
@@ -36,7 +36,7 @@ class Registry(dict):
         """The class of this name.
 
         Raises:
-            ValueError: none; with the names that are known, and how to add one.
+            ValueError: there is none. The message lists the known names and says how to add one.
         """
         if name not in self:
             raise ValueError(

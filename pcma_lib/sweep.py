@@ -11,6 +11,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,11 +19,7 @@ from .data.files import project_root, read_json, resolve
 from .training.config import TrainConfig
 from .use.checkpoints import write_json
 
-NETWORKS = {
-    "PCMANet": {},
-    "vision only": {"listen": False},
-    "AVS": {"network": "avs", "associative": True},
-}
+NETWORKS = {"PCMANet": {}, "vision only": {"listen": False}, "AVS": {"network": "avs", "associative": True}}
 TABLE_IV = {  # the paper's rows from top to bottom, as what each leaves out
     "baseline": ("avga", "qsca"),
     "AVGA": ("qsca",),
@@ -57,7 +54,7 @@ SWEEPS = {
 }
 
 
-def run_rows(rows: dict[str, dict], output: str | Path, preset: str, parallel: int = 1, **common) -> dict[str, dict]:
+def run_rows(rows: dict[str, dict], output: str | Path, preset: str, parallel: int = 1, **common: Any) -> dict[str, dict]:
     """Train and test once for each row; a row that fails does not stop the others, a finished one is not run again.
 
     Args:

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -51,8 +52,9 @@ DIMMED, MARKED = (np.uint8(255 * overlay(GREYS, np.full((256, 1), m), MASK)[:, 0
 
 
 def mark_video(
-    source, target, model, image_size=None, fps=None, seconds=5, threshold=0.5, side_by_side=False, progress=True
-):  # fmt: skip
+    source: str | Path, target: str | Path, model: torch.nn.Module, image_size: int | None = None, fps: float | None = None,
+    seconds: int = 5, threshold: float = 0.5, side_by_side: bool = False, progress: bool = True,
+) -> dict:  # fmt: skip
     """Write `target`, the video `source` with the pixels of what sounds in orange, the rest dimmed, and its sound.
 
     Frames keep their times, counted from the start of the file, also at a variable rate; rotation is applied to the pixels;
@@ -108,7 +110,11 @@ def mark_video(
     return summary
 
 
-def clips(source, image_size=96, fps=None, seconds=5, at=Fraction(1, 2), mean=MEAN, std=STD):
+def clips(
+    source: str | Path, image_size: int = 96, fps: float | None = None, seconds: int = 5,
+    at: float | Fraction = Fraction(1, 2), mean: Sequence[float] | torch.Tensor = MEAN,
+    std: Sequence[float] | torch.Tensor = STD,
+) -> Iterator[tuple[torch.Tensor, np.ndarray, list[Fraction]]]:  # fmt: skip
     """The video as the model was trained, clip after clip: T = `seconds` frames, a second apart, and their sound.
 
     Time is cut into intervals of 1 / fps seconds (None: one second); each has one mask, of the frame shown in its middle.
@@ -243,7 +249,7 @@ def _write(source, part, masks, threshold, side_by_side, progress):
     return {**summary, "marked": float(marked / count), "has_sound": channels > 0, "warning": warning}
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> None:
     """`python -m pcma_lib.video in.mp4 out.mp4 ...`: prints the summary as JSON."""
     parser = argparse.ArgumentParser(prog="python -m pcma_lib.video", description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("source")

@@ -1,5 +1,6 @@
 """The package without its checkout: what importing it takes, what each extra brings, and the commands of a built wheel."""
 
+import ast
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import pcma_lib
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILT = ("pcma_lib", "pcma_data", "pyproject.toml", "README.md", "LICENSE")
+WITHOUT_HINTS = ("notebook/exercises.py",)  # not annotated yet
 
 
 def python(site, *arguments, cwd):
@@ -44,6 +46,33 @@ def test_importing_the_package_takes_no_time_and_no_torch(tmp_path):
     assert done.returncode == 0, done.stderr
     seconds, torch, version = done.stdout.split()
     assert float(seconds) < 3 and torch == "False" and version == pcma_lib.__version__
+
+
+def missing_hints(source, where):
+    """The arguments and results of public functions and methods in a module's source that have no type hint, by name."""
+    waiting = [(where, node) for node in ast.parse(source).body]
+    for name, node in waiting:
+        if not isinstance(node, (ast.ClassDef, ast.FunctionDef)) or (node.name != "__init__" and node.name.startswith("_")):
+            continue
+        name = f"{name}:{node.name}"
+        if isinstance(node, ast.ClassDef):
+            waiting += [(name, inner) for inner in node.body]
+            continue
+        taken = node.args
+        taken = [*taken.posonlyargs, *taken.args, *taken.kwonlyargs, taken.vararg, taken.kwarg]
+        yield from (f"{name}({a.arg})" for a in taken if a and not a.annotation and a.arg not in ("self", "cls"))
+        if not node.returns:
+            yield f"{name} returns"
+
+
+def test_every_public_signature_has_type_hints():
+    modules = [path for package in ("pcma_lib", "pcma_data") for path in sorted((ROOT / package).rglob("*.py"))]
+    found = {path: list(missing_hints(path.read_text(), path.relative_to(ROOT))) for path in modules}
+    lacking = [name for path, names in found.items() if not str(path).endswith(WITHOUT_HINTS) for name in names]
+    assert len(modules) > 60 and not lacking, "\n".join(lacking)
+    bare = "class A:\n    def f(self, a, b: int = 1, *c, d=2, **e): ...\n    def _g(x): ...\n    def __init__(self): ..."
+    names = ["A:f(a)", "A:f(d)", "A:f(c)", "A:f(e)", "A:f returns", "A:__init__ returns"]
+    assert list(missing_hints(bare, "m.py")) == [f"m.py:{name}" for name in names]
 
 
 def brought_by(texts, extras=()):

@@ -29,7 +29,7 @@ class BrightWhileLoud(torch.nn.Module):
     def forward(self, frames, log_mel):
         loud = log_mel.amax((-1, -2), keepdim=True) > 0
         bright = frames.mean(2, keepdim=True) > 1.5
-        return SimpleNamespace(logits=(torch.where(loud & bright, 8.0, -8.0),))
+        return SimpleNamespace(finest=torch.where(loud & bright, 8.0, -8.0))
 
 
 def picture(index, size):
@@ -300,7 +300,7 @@ def test_classes_but_the_background_are_marked(tmp_path):
         def forward(self, frames, log_mel):
             logits = torch.zeros(*frames.shape[:2], 3, *frames.shape[-2:])
             logits[:, :, 0, :, : frames.shape[-1] // 2] = 9  # the left half is background
-            return SimpleNamespace(logits=(logits,))
+            return SimpleNamespace(finest=logits)
 
     source = make(tmp_path / "in.mp4", 1)
     summary = mark_video(source, tmp_path / "out.mp4", Classes(), progress=False)

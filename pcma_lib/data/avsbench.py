@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ class AVSBench(Dataset):
         self, root: str | Path, split: str, image_size: int = 224, training: bool = False, semantic: bool = False,
         cache: bool = False, seed: int = 0, negative_audio: float = 0.0, remix: float = 0.0, sound: str | None = None,
         augment: bool = True,
-    ):  # fmt: skip
+    ) -> None:  # fmt: skip
         if semantic and not isinstance(self, AVSS):
             raise ValueError(f"{type(self).__name__} has no classes in its masks; semantic=True needs AVSS")
         if image_size < 1:
@@ -70,16 +71,17 @@ class AVSBench(Dataset):
         return read_rows(path, cls.columns, [("video_id", "name")])  # MS3's own index calls a clip's name video_id
 
     def fingerprint(self) -> str:
-        """Tells one data set from another: of the index and of how many clips each split has."""
+        """Twelve characters that tell one data set from another, by its index and the number of clips of each split."""
         counts = sorted(Counter(row["split"] for row in self.read_index(self.root)).items())
         index = (self.root / self.index_file).read_bytes() if self.index_file else repr(self.rows).encode()
         return hashlib.sha256(index + json.dumps(counts).encode()).hexdigest()[:12]
 
     def set_epoch(self, epoch: int) -> None:
+        """Let training clips be augmented as this epoch has them."""
         self.epoch = epoch
 
     def with_sound(self, sound: str | None) -> "AVSBench":
-        """The same clips with a control's sound; shares what is in memory."""
+        """The same clips with a control's sound. What is in memory is shared."""
         view = copy.copy(self)
         view.sound, view.training = sound, False
         return view
@@ -88,6 +90,7 @@ class AVSBench(Dataset):
         return len(self.rows)
 
     def name(self, index: int) -> str:
+        """What the index calls a clip."""
         return self.rows[index]["name"]
 
     def category(self, index: int) -> str:
@@ -111,7 +114,7 @@ class AVSBench(Dataset):
         return read_wave(path, len(frames))
 
     def objects(self, index: int) -> list[dict] | None:
-        """The objects of a composed clip, None of any other."""
+        """The objects of a composed clip, a dict each; None for any other clip."""
         return None
 
     def wave(self, index: int) -> np.ndarray:
@@ -209,7 +212,7 @@ class S4(AVSBench):
     columns = ("name", "category", "split")
     data, nested = "s4_data", True
 
-    def paths(self, row):
+    def paths(self, row: dict) -> tuple[list[Path], list[Path | None], Path]:
         name, split = row["name"], row["split"]
         nest = (row["category"],) if self.nested else ()
         where = (split, *nest) if self.nested else ()
@@ -241,16 +244,16 @@ class AVSS(AVSBench):
     columns = ("uid", "split", "label", "a_obj")
     seconds = {"v1s": 5, "v1m": 5, "v2": 10}
 
-    def __init__(self, root, split, image_size=224, **options):
+    def __init__(self, root: str | Path, split: str, image_size: int = 224, **options: Any) -> None:
         super().__init__(root, split, image_size, **options)
         self.classes = read_classes(self.root / "label2idx.json")
         if self.semantic:
             self.num_classes = len(self.classes)
 
-    def name(self, index):
+    def name(self, index: int) -> str:
         return self.rows[index]["uid"]
 
-    def category(self, index):
+    def category(self, index: int) -> str:
         return self.rows[index]["a_obj"]
 
     def _folder(self, row):
@@ -260,7 +263,7 @@ class AVSS(AVSBench):
             )
         return inside(self.root, row["label"], row["uid"])
 
-    def paths(self, row):
+    def paths(self, row: dict) -> tuple[list[Path], list[Path | None], Path]:
         folder, seconds = self._folder(row), range(self.seconds[row["label"]])
         first_only = row["label"] == "v1s" and row["split"] == "train"
         masks = [None if first_only and k else folder / "labels_rgb" / f"{k}.png" for k in seconds]
@@ -279,7 +282,7 @@ class AVSS(AVSBench):
             raw.object_waves = self.object_waves(index)
         return raw
 
-    def objects(self, index):
+    def objects(self, index: int) -> list[dict] | None:
         if index in self._read_clips:
             return self._read_clips[index].objects
         row = self.rows[index]

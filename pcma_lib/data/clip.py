@@ -1,6 +1,6 @@
 """A clip as it is stored and as the network takes it, and batches of clips."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -30,6 +30,7 @@ class Clip:
     category: str | list
 
     def to(self, device: torch.device | str) -> "Clip":
+        """The same clip on a device."""
         gpu = torch.device(device).type == "cuda"
         return self._with_tensors(lambda v: v.to(device, non_blocking=gpu))
 
@@ -44,8 +45,7 @@ class Clip:
 
     def _with_tensors(self, change):
         """The same with every tensor changed."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Clip(**{k: change(v) if torch.is_tensor(v) else v for k, v in values.items()})
+        return Clip(**{k: change(v) if torch.is_tensor(v) else v for k, v in vars(self).items()})
 
 
 def collate(clips: list[Clip]) -> Clip:

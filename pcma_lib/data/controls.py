@@ -5,9 +5,16 @@ the result is compared with: the object's own for "other_object", else the clip'
 the right answer to all but the mixed controls, and its distance from the original mask is what shows it).
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .files import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from .avsbench import AVSBench
+    from .clip import Raw
 
 # name: what is heard
 CONTROLS = {
@@ -25,10 +32,11 @@ FADE_SECONDS = 0.02
 
 
 def rms(wave: np.ndarray) -> float:
+    """The root mean square of a waveform [N], 0 for an empty one."""
     return float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) if wave.size else 0.0
 
 
-def other_sound(control: str, dataset, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def other_sound(control: str, dataset: "AVSBench", index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The clip's waveform under a control and the mask to compare with.
 
     Args:
@@ -38,7 +46,7 @@ def other_sound(control: str, dataset, index: int, rng: np.random.Generator) -> 
         wave [N] float32 and masks uint8 [T, H, W].
 
     Raises:
-        ValueError: an unknown control, or one that this clip has no answer to.
+        ValueError: a control that is not known, or that has no answer for this clip.
     """
     raw = dataset.raw(index)
     wave, masks = raw.wave, raw.masks
@@ -65,7 +73,7 @@ def other_sound(control: str, dataset, index: int, rng: np.random.Generator) -> 
     return foreign, masks
 
 
-def silent_objects(raw) -> list[int]:
+def silent_objects(raw: "Raw") -> list[int]:
     """Numbers of the visible objects that sound in no second."""
     return [i for i, o in enumerate(raw.objects) if o["on_screen"] and not any(o["sounds"])]
 
@@ -95,7 +103,7 @@ def _heard(dataset, index):
     return set(category.split("_and_")) - {"none"}
 
 
-def gate(sounds) -> np.ndarray:
+def gate(sounds: ArrayLike) -> np.ndarray:
     """The on/off curve of a sound, one switch a second: [T] of 0 and 1 -> [T * 16000] float64.
 
     A second that is off is exactly 0. Where one that is on borders on it, a raised-cosine fade of 20 ms lies inside the one
@@ -110,7 +118,7 @@ def gate(sounds) -> np.ndarray:
     return curve.ravel()
 
 
-def remix(raw, classes: dict | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def remix(raw: "Raw", classes: dict | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw anew which objects of a composed clip sound, and when.
 
     The same picture with another sound and another truth is what a model that only looks can't get right.

@@ -4,7 +4,9 @@ import csv
 import json
 import os
 import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -16,29 +18,29 @@ LARGEST_PICTURE = 2**26  # pixels
 RATES = range(1000, 768001)  # Hz
 LOUDEST = 100.0  # full scale is 1; beyond are whole numbers stored as floats, or damage
 PART = ".part"  # end of the names of files being written
-UMASK = os.umask(0)  # it can be read by setting it alone, which is not for a moment when other threads write
+UMASK = os.umask(0)  # it can only be read by setting it, which is safe here, before other threads write
 os.umask(UMASK)
 
 
-def project_root():
+def project_root() -> Path:
     """The folder of the checkout, from wherever a notebook was started; the current folder for an installed package."""
     root = Path(__file__).resolve().parents[2]
     return root if (root / "pyproject.toml").is_file() else Path.cwd()
 
 
-def work_folder():
+def work_folder() -> Path:
     """Where `data/` and `results/` lie: the folder that the variable PCMA_HOME names (the tests give a temporary one), else
     the project's root."""
     return Path(os.environ.get("PCMA_HOME") or project_root())
 
 
-def resolve(path):
+def resolve(path: str | Path) -> Path:
     """A path relative to the project's root, or an absolute one. `data/` and `results/` lie in `work_folder()`."""
     return (work_folder() if Path(path).parts[:1] in (("data",), ("results",)) else project_root()) / path
 
 
-def inside(root, *parts):
-    """root/parts, refusing a name that would leave the data folder."""
+def inside(root: str | Path, *parts: str | Path) -> Path:
+    """The path root/parts. A ValueError refuses a name that would lead out of the data folder."""
     root = Path(root).resolve()
     path = root.joinpath(*map(str, parts))
     if "\0" in str(path):
@@ -48,7 +50,7 @@ def inside(root, *parts):
     return path
 
 
-def make_folder(path):
+def make_folder(path: str | Path) -> None:
     """Make a folder and those above it, unless they are there.
 
     Raises:
@@ -60,7 +62,7 @@ def make_folder(path):
         raise NotADirectoryError(f"{path} can't be a folder: there is a file of this name, or of one above it") from None
 
 
-def write_atomically(path, write):
+def write_atomically(path: str | Path, write: Callable[[str], object]) -> None:
     """Call `write(temporary_path)`, then rename to `path`: readers see the old file or the new one, never a part.
 
     Raises:
@@ -85,12 +87,12 @@ def write_atomically(path, write):
             Path(temporary).unlink(missing_ok=True)
 
 
-def named_paths(items):
-    """NAME=PATH as given on a command line, or PATH for its own name -> dict of names to paths."""
+def named_paths(items: Iterable[str]) -> dict[str, str]:
+    """Paths by name, from NAME=PATH as given on a command line. A PATH alone is its own name."""
     return dict(item.split("=", 1) if "=" in item and not Path(item).exists() else (item, item) for item in items)
 
 
-def read_json(path):
+def read_json(path: str | Path) -> Any:
     """What a JSON file holds.
 
     Raises:
@@ -104,7 +106,7 @@ def read_json(path):
         raise ValueError(f"{path} is not readable as JSON ({error})") from None
 
 
-def read_rows(path, columns, renamed=()):
+def read_rows(path: str | Path, columns: Sequence[str], renamed: Iterable[tuple[str, str]] = ()) -> list[dict[str, str]]:
     """The rows of a CSV file that has these columns, as dicts.
 
     Args:
@@ -130,8 +132,8 @@ def read_rows(path, columns, renamed=()):
     return rows
 
 
-def open_image(path, mode=None):
-    """A PNG or JPEG, whatever its name ends in; brought to a Pillow mode, such as "RGB", if one is given.
+def open_image(path: str | Path, mode: str | None = None) -> Image.Image:
+    """A PNG or JPEG picture, whatever its name ends in. It is brought to a Pillow mode, such as "RGB", where one is given.
 
     Raises:
         FileNotFoundError: no such file. ValueError: not readable, or too large.
@@ -151,12 +153,12 @@ def open_image(path, mode=None):
         raise ValueError(f"{path} is not a readable picture, expected PNG or JPEG ({error})") from None
 
 
-def read_frame(path):
+def read_frame(path: str | Path) -> np.ndarray:
     """An RGB frame, uint8 [H, W, 3]."""
     return np.asarray(open_image(path, "RGB"))
 
 
-def palette(classes):
+def palette(classes: int) -> np.ndarray:
     """AVSBench-semantic's colours (PASCAL VOC's rule): uint8 [classes, 3], index 0 black."""
     index = np.arange(classes)
     colours = np.zeros((classes, 3), np.int64)
@@ -167,7 +169,7 @@ def palette(classes):
     return colours.astype(np.uint8)
 
 
-def read_mask(path, classes=None):
+def read_mask(path: str | Path, classes: int | None = None) -> np.ndarray:
     """A mask as uint8 [H, W].
 
     classes=None reads a binary mask. A grey one is marked from half of its scale up, which is 1, 255 or 65535. One in
@@ -231,7 +233,7 @@ def _reaches_half(grey, image):
     return grey >= scale / 2
 
 
-def read_classes(path):
+def read_classes(path: str | Path) -> dict[str, int]:
     """label2idx.json: class names to the numbers from 0, {name: number}."""
     classes = read_json(path)
     numbers = classes.values() if isinstance(classes, dict) else ()
@@ -241,7 +243,7 @@ def read_classes(path):
     return classes
 
 
-def read_objects(path, classes, seconds):
+def read_objects(path: str | Path, classes: dict[str, int], seconds: int) -> list[dict]:
     """The objects of a composed clip: a list of dicts, at least class, on_screen, and sounds, a switch a second."""
 
     def fits(item):
@@ -258,8 +260,8 @@ def read_objects(path, classes, seconds):
     return objects
 
 
-def read_instances(path, size, count):
-    """Which object is the one seen, [H, W] uint8: 0, or 1 + object."""
+def read_instances(path: str | Path, size: tuple[int, int], count: int) -> np.ndarray:
+    """Which object each pixel shows, [H, W] uint8: 0 for none, or 1 + the object's number."""
     instances = np.asarray(open_image(path))
     if instances.dtype != np.uint8 or instances.shape != size:
         raise ValueError(f"{path} must hold 8-bit numbers of objects at the frames' size {size[::-1]}")
@@ -268,7 +270,7 @@ def read_instances(path, size, count):
     return instances
 
 
-def read_wave(path, seconds=None, channels=False):
+def read_wave(path: str | Path, seconds: int | None = None, channels: bool = False) -> np.ndarray:
     """Sound as float32 at 16 kHz, mono [N], or [channels, N] with channels=True.
 
     With `seconds`, the end is cut off, or up to one second that is missing is filled with silence.

@@ -3,8 +3,10 @@
 import itertools
 import os
 import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -19,8 +21,11 @@ DAY = 24 * 3600
 
 
 @contextmanager
-def open_track(path, kind):
-    """The first track of a kind that can be decoded, None where no sound can, and the second at which the file starts."""
+def open_track(path: str | Path, kind: str) -> Iterator[tuple[av.stream.Stream | None, Fraction]]:
+    """Open a file's first "video" or "audio" track that can be decoded. Gives it, and the second at which the file starts.
+
+    The track is None where there is no such sound; a file without a picture is refused.
+    """
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     try:  # with "file:" a colon in the name ends no protocol; a title need not be UTF-8
         with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
@@ -40,8 +45,8 @@ def open_track(path, kind):
         raise ValueError(f"{path} is no video of a kind that is read here: {found}; {hint}") from None
 
 
-def promised_seconds(tracks, origin):
-    """How long a file says that these tracks of it last, from its start on; 0 where it does not say."""
+def promised_seconds(tracks: Sequence[av.stream.Stream], origin: Fraction) -> float:
+    """The seconds that these tracks last, as their file itself says; 0 where it does not say."""
     container, ends = tracks[0].container, []
     for track in tracks:
         if track.duration:
@@ -54,10 +59,10 @@ def promised_seconds(tracks, origin):
     return max(0, float(min([*whole, max(ends)] if ends else whole, default=0) - origin))
 
 
-def decode_pictures(path, threads=0):
-    """(time, frame) in order, the time a Fraction of seconds from the file's start; pts count alike and rise strictly."""
+def decode_pictures(path: str | Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+    """Every (time, frame) in order. Times are Fractions of seconds from the file's start; so are pts, which always rise."""
     with open_track(path, "video") as (track, origin):
-        track.thread_type, track.codec_context.thread_count = "AUTO", threads
+        track.thread_type, track.codec_context.thread_count = "AUTO", 0
         shift, last = round(origin / track.time_base), -1
         for frame in track.container.decode(track):
             before, frame.pts = last, max(last + 1, (frame.pts or 0) - shift)
@@ -71,8 +76,8 @@ def _refuse_jump(path, before, after):
         raise ValueError(f"{path} is damaged: its time jumps from {float(before):.2f} s to {float(after):.2f} s")
 
 
-def upright_pixels(frame, width, height, scaler):
-    """A frame as RGB uint8, brought to width x height as stored, then upright as its display matrix says.
+def upright_pixels(frame: av.VideoFrame, width: int, height: int, scaler: VideoReformatter) -> np.ndarray:
+    """A frame as RGB uint8 [H, W, 3], scaled to width x height as stored, then turned upright as its display matrix says.
 
     HDR and other BT.2020 colours become BT.709: white at 203 cd/m2, as BT.2408 has it, and what is brighter is white too.
 
@@ -91,8 +96,13 @@ def upright_pixels(frame, width, height, scaler):
     return image
 
 
-def sample_pictures(path, size, rate, at=Fraction(1, 2)):
-    """For every interval of 1 / rate seconds the frame shown at that share, at the ends the nearest, [size, size, 3]."""
+def sample_pictures(
+    path: str | Path, size: int, rate: Fraction | int, at: Fraction = Fraction(1, 2)
+) -> Iterator[np.ndarray]:
+    """One frame [size, size, 3] for every interval of 1 / rate seconds: the one shown when the share `at` of it has passed.
+
+    At the ends of the video it is the nearest frame.
+    """
     index, shown, scaler = 0, None, VideoReformatter()
     for time, frame in decode_pictures(path):
         while (index + at) / rate < time:
@@ -104,7 +114,7 @@ def sample_pictures(path, size, rate, at=Fraction(1, 2)):
         index += 1
 
 
-def is_stereo(path):
+def is_stereo(path: str | Path) -> bool:
     """Whether any of the sound has more than one channel; what a file declares holds for its beginning alone."""
     with open_track(path, "audio") as (track, _):
         return track is not None and any(frame.layout.nb_channels > 1 for frame in track.container.decode(track))
@@ -119,10 +129,10 @@ def _resampled(frames, rate):
     yield from filter(None, resampler.resample(None))
 
 
-def decode_sound(path, rate):
-    """The sound as blocks [2, N] float32 from the file's start on, gaps filled with silence; none without a track.
+def decode_sound(path: str | Path, rate: int) -> Iterator[np.ndarray]:
+    """The sound as blocks [2, N] float32 from the file's start on, or no block where the file has no sound.
 
-    More channels are mixed into two, and one is given twice, also where their number changes on the way.
+    Gaps are filled with silence. One channel is given twice and more than two are mixed, even if their number changes.
     """
     with open_track(path, "audio") as (track, origin):
         place, frames = 0, track.container.decode(track) if track else ()
@@ -142,7 +152,7 @@ def decode_sound(path, rate):
                     yield block
 
 
-def mixed(sound):
+def mixed(sound: np.ndarray) -> np.ndarray:
     """Two channels [2, N] as one [N]: their mean, or the louder where they cancel out, the mean 20 dB below it."""
     mean, louder = sound.mean(0), max(sound, key=lambda channel: np.square(channel).sum())
     return mean if np.square(mean).sum() >= 0.01 * np.square(louder).sum() else louder

@@ -45,10 +45,6 @@ def _predictions(model, dataset, controls, batch_size, device, rank, world, work
             tell(len(batch.name))
 
 
-def _sounding(batch):
-    return batch.labelled & (batch.masks > 0).flatten(2).any(2)
-
-
 def available_controls(dataset: Dataset) -> list[str]:
     """The controls of `controls.CONTROLS` that have an answer on this data."""
     if not hasattr(dataset, "heard_as"):  # a data set of your own that gives clips alone
@@ -126,7 +122,7 @@ def evaluate(
     for name, logits, batch in _predictions(model, dataset, names, *run):
         for metric in metrics[name].values():
             metric.update(logits, batch.masks, batch.labelled)
-        sounding[name].update(logits, batch.masks, _sounding(batch))
+        sounding[name].update(logits, batch.masks, batch.labelled & (batch.masks > 0).flatten(2).any(2))
     result = {"clips": len(dataset), **{k: m.compute().item() for k, m in metrics[None].items()}}
     result["miou_sounding"] = sounding[None].compute().item()
 

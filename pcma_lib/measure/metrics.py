@@ -3,6 +3,8 @@
 Every metric is a sum over clips, so the result depends neither on the batch size nor on the number of processes.
 """
 
+from typing import Any
+
 import torch
 from torchmetrics import Metric
 
@@ -48,7 +50,7 @@ class _ClipMetric(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def compute(self):
-        return (self.total / self.count).float()
+        return (self.total / self.count).max().float()  # of FMeasure's curve; one value is its own maximum
 
 
 class MeanIoU(_ClipMetric):
@@ -59,13 +61,13 @@ class MeanIoU(_ClipMetric):
     average="set": all intersections over all unions of the whole set; empty frames add their false pixels to the union.
     """
 
-    def __init__(self, average="frame", **kwargs):
+    def __init__(self, average: str = "frame", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if average not in ("frame", "set"):
             raise ValueError(f"average must be 'frame' or 'set', got {average!r}")
         self.average = average
 
-    def update(self, logits, target, labelled=None):
+    def update(self, logits: torch.Tensor, target: torch.Tensor, labelled: torch.Tensor | None = None) -> None:
         for clip, truth, weights in _clips(logits, target, labelled):
             predicted, truth = clip[:, 0] > 0, truth > 0
             intersection = (predicted & truth).sum((1, 2)).double()
@@ -90,7 +92,7 @@ class FMeasure(_ClipMetric):
     average="set" with threshold=None: the curve averaged over all frames of the set, then its maximum.
     """
 
-    def __init__(self, threshold=None, average="clip", **kwargs):
+    def __init__(self, threshold: float | None = None, average: str = "clip", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if average not in ("clip", "set"):
             raise ValueError(f"average must be 'clip' or 'set', got {average!r}")
@@ -100,7 +102,7 @@ class FMeasure(_ClipMetric):
         if average == "set":
             self.add_state("total", torch.zeros(len(values), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, logits, target, labelled=None):
+    def update(self, logits: torch.Tensor, target: torch.Tensor, labelled: torch.Tensor | None = None) -> None:
         for clip, truth, weights in _clips(logits, target, labelled):
             weights = weights * (truth > 0).flatten(1).any(1)
             curves = self._curves(clip[:, 0].sigmoid(), truth > 0)
@@ -110,9 +112,6 @@ class FMeasure(_ClipMetric):
             else:
                 self.total += (weights @ curves).max() / weights.sum().clamp(min=1)
                 self.count += weights.any()
-
-    def compute(self):
-        return (self.total / self.count).max().float()
 
     def _curves(self, probability, truth):
         """F [T, thresholds] from two histograms a frame: a pixel is marked at a threshold if its probability reaches it."""
@@ -134,7 +133,7 @@ class MarkedShare(_ClipMetric):
 
     higher_is_better = False
 
-    def update(self, logits, target, labelled=None):
+    def update(self, logits: torch.Tensor, target: torch.Tensor, labelled: torch.Tensor | None = None) -> None:
         for clip, _, weights in _clips(logits, target, labelled):
             self.total += _mean((clip[:, 0] > 0).double().mean((1, 2)), weights)
             self.count += weights.any()
@@ -155,13 +154,13 @@ class SemanticIoU(Metric):
     full_state_update = False
     higher_is_better = True
 
-    def __init__(self, num_classes, **kwargs):
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_classes = num_classes
         for name in ("iou", "f", "frames", "intersection", "union"):
             self.add_state(name, torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, logits, target, labelled=None):
+    def update(self, logits: torch.Tensor, target: torch.Tensor, labelled: torch.Tensor | None = None) -> None:
         k = self.num_classes
         for clip, truth, weights in _clips(logits, target, labelled):
             pairs = truth.long().flatten(1) * k + clip.argmax(1).flatten(1)
@@ -180,10 +179,11 @@ class SemanticIoU(Metric):
         """[K]; NaN for a class that occurred in no frame."""
         return (self.iou / self.frames).float()
 
-    def compute(self):
+    def compute(self) -> torch.Tensor:
         return self.per_class().nanmean()
 
     def without_background(self) -> torch.Tensor:
+        """The mean over the classes that occurred but class 0."""
         with self.sync_context():  # torchmetrics adds up the processes' shares for compute() alone
             return self.per_class()[1:].nanmean()
 

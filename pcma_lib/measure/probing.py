@@ -1,7 +1,7 @@
 """Which part of PCMANet listens: what a linear readout of each part knows of the sound (composed data).
 
 Every second that shows a sounding object and a silent one is seen twice: under the clip's own sound, and under that of the
-silent object alone. The picture is the same, so that what only looks can't tell which of the two sounds.
+silent object alone. The picture is the same, so what only looks can't tell which of the two is heard.
 
 python -m pcma_lib.measure.probing --data data/demo PCMANet=results/demo/best.safetensors
 """
@@ -33,7 +33,7 @@ KEPT = {  # what is read from a call of each of the network's modules
 }
 
 
-def probe_parts(model, fitted_on, scored_on):
+def probe_parts(model: AudioVisualModel, fitted_on: AVSS, scored_on: AVSS) -> dict[str, float]:
     """How often a linear readout of each part is right, fitted on one split and scored on another.
 
     Args:
@@ -143,7 +143,7 @@ def _parts(model, frames, log_mel):
     return {f"{name} {i}": seen[f"{name} {i}"] for name in PROBED for i in (4, 3, 2, 1)}
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> None:
     """`python -m pcma_lib.measure.probing NAME=CHECKPOINT ...`: a column a model, fitted on val, scored on test."""
     parser = argparse.ArgumentParser(
         prog="python -m pcma_lib.measure.probing", description=__doc__ and __doc__.splitlines()[0]

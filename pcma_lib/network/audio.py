@@ -54,7 +54,7 @@ class LogMel(nn.Module):
         ValueError: not one or two dimensions, not finite, or shorter than one example (0.975 s).
     """
 
-    def __init__(self, sample_rate: int = SAMPLE_RATE):
+    def __init__(self, sample_rate: int = SAMPLE_RATE) -> None:
         super().__init__()
         if sample_rate <= 0:
             raise ValueError(f"sample_rate must be positive, got {sample_rate}")
@@ -96,7 +96,7 @@ class VGGish(nn.Module):
         log_mel: [..., 1, 96, 64] -> [..., 128], the raw embedding without PCA, as AVS models use it.
     """
 
-    def __init__(self, width: float = 1.0, batch_norm: bool = False):
+    def __init__(self, width: float = 1.0, batch_norm: bool = False) -> None:
         super().__init__()
         a, b, c, d, hidden = (max(1, round(n * width)) for n in (64, 128, 256, 512, 4096))
         layers, previous = [], 1
@@ -133,7 +133,7 @@ class Postprocessor(nn.Module):
         embedding: [..., 128] -> [..., 128] whole numbers from 0 to 255 (float), -2 to 2 in steps of 4/255.
     """
 
-    def __init__(self, eigenvectors: Tensor, means: Tensor):
+    def __init__(self, eigenvectors: Tensor, means: Tensor) -> None:
         super().__init__()
         if tuple(eigenvectors.shape) != (128, 128) or means.numel() != 128:
             raise ValueError(f"expected [128, 128] and 128 means, got {list(eigenvectors.shape)}, {list(means.shape)}")

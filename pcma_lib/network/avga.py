@@ -22,7 +22,7 @@ class AVGA(nn.Module):
         ValueError: channels not divisible by groups.
     """
 
-    def __init__(self, channels: int = 256, groups: int = 8):
+    def __init__(self, channels: int = 256, groups: int = 8) -> None:
         super().__init__()
         if channels % groups:
             raise ValueError(f"channels ({channels}) must be divisible by groups ({groups})")

@@ -32,7 +32,7 @@ class ConfidenceInducedMasking(nn.Module):
         ValueError: threshold outside (0.5, 1), or batch sizes that differ.
     """
 
-    def __init__(self, threshold: float = 0.99):
+    def __init__(self, threshold: float = 0.99) -> None:
         super().__init__()
         if not 0.5 < threshold < 1:
             raise ValueError(f"threshold must lie in (0.5, 1), got {threshold}")

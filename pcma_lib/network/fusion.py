@@ -16,7 +16,7 @@ class GuidedFusion(nn.Module):
         returns: [N, C, H, W].
     """
 
-    def __init__(self, channels: int = 256, coarsest: bool = False):
+    def __init__(self, channels: int = 256, coarsest: bool = False) -> None:
         super().__init__()
         self.coarse = None if coarsest else CBR(channels, channels)
         self.guide = CBR(channels, channels)
@@ -31,7 +31,7 @@ class GuidedFusion(nn.Module):
 
 
 class Head(nn.Sequential):
-    """CBR to C / 2 channels (128 of 256), 1x1 convolution to K logits."""
+    """A CBR to half the channels, then a 1x1 convolution to K logits: [N, C, H, W] -> [N, K, H, W]."""
 
-    def __init__(self, channels: int = 256, num_classes: int = 1):
+    def __init__(self, channels: int = 256, num_classes: int = 1) -> None:
         super().__init__(CBR(channels, channels // 2), nn.Conv2d(channels // 2, num_classes, 1))

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 class CBR(nn.Sequential):
-    """Convolution (with bias, as released), batch norm, ReLU."""
+    """Convolution (with bias, as released), batch norm, ReLU: [N, in, H, W] -> [N, out, H, W]."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, groups: int = 1):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, groups: int = 1) -> None:
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, groups=groups),
             nn.BatchNorm2d(out_channels),

@@ -32,7 +32,7 @@ class PCMAOutput(NamedTuple):
 
     @property
     def finest(self) -> Tensor:
-        """O_1 alone, resized to the frames."""
+        """O_1 alone, resized to the frames: [B, T, K, H, W]."""
         return self._at_frames(self.stages[0])
 
     def _at_frames(self, logits):
@@ -87,7 +87,7 @@ class PCMANet(nn.Module):
         stages: Sequence[int] | None = None,
         without: Sequence[str] = (),
         seconds: int | None = None,
-    ):
+    ) -> None:
         super().__init__()
         part, quirks = parts(without), {"as_released": as_released, "resized": False}
         self.seconds = (seconds or (10 if num_classes > 1 else 5)) if as_released is True else None

@@ -43,7 +43,7 @@ class QSCA(nn.Module):
         as_released: bool | str = False,
         dense: bool | None = None,
         resized: bool = True,
-    ):
+    ) -> None:
         super().__init__()
         if channels % heads:
             raise ValueError(f"channels ({channels}) must be divisible by heads ({heads})")
@@ -118,7 +118,7 @@ class QSCA(nn.Module):
 
 
 def choose_path(model: nn.Module, dense: bool | None) -> None:
-    """Let every `QSCA` of a model take its dense path, or gather what is selected; None: as suits the device."""
+    """Let every `QSCA` of a model take its dense path, or gather what is selected. None lets each choose by its device."""
     for module in model.modules():
         if isinstance(module, QSCA):
             module.dense = dense

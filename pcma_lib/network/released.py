@@ -76,7 +76,7 @@ _DEAD = re.compile(r"resnet\.layer[34]_2\.|gf4\.seq2\.|(resnet|encoder_backbone)
 
 
 def rename_released(state: State, encoder: nn.Module) -> State:
-    """Released names to ours, without what no released forward pass uses."""
+    """A state dict by our names instead of the released ones, without what no released forward pass uses."""
     renamed, pvt = {}, {}
     for key, value in state.items():
         if _DEAD.match(key):
@@ -98,7 +98,7 @@ def rename_released(state: State, encoder: nn.Module) -> State:
 
 
 def rename_avs(state: State, encoder: nn.Module) -> State:
-    """The same for AVS, whose 1x1x1 convolutions [out, in, 1, 1, 1] are linear maps [out, in] here."""
+    """`rename_released` for AVS, whose 1x1x1 convolutions [out, in, 1, 1, 1] are linear maps [out, in] here."""
     renamed = {}
     for key, value in rename_released(state, encoder).items():
         for theirs, ours in _RENAME_AVS.items():

@@ -4,6 +4,7 @@ Zhou et al., "Audio-visual segmentation", ECCV 2022 (reference [25] of the paper
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ RATES = (3, 6, 12, 18)
 class DilatedSum(nn.ModuleList):
     """Sum of four 3x3 convolutions, dilated by 3, 6, 12 and 18; no norm, no activation. [N, in, h, w] -> [N, out, h, w]."""
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(nn.Conv2d(in_channels, out_channels, 3, padding=r, dilation=r) for r in RATES)
         for conv in self:
             nn.init.normal_(conv.weight, std=0.01)
@@ -30,7 +31,7 @@ class DilatedSum(nn.ModuleList):
 class DilatedPyramid(VisualPyramid):
     """`VisualPyramid` with a `DilatedSum` to C channels a stage in place of the CBR."""
 
-    def __init__(self, backbone: str = "resnet50", channels: int = 256, **options):
+    def __init__(self, backbone: str = "resnet50", channels: int = 256, **options: Any) -> None:
         super().__init__(backbone, channels, **options)
         self.project = nn.ModuleList(DilatedSum(c, channels) for c in self.encoder.feature_info.channels())
 
@@ -56,7 +57,7 @@ class TPAVI(nn.Module):
         ValueError: audio that does not fit visual.
     """
 
-    def __init__(self, channels: int = 256, inner: int | None = None, associative: bool = False):
+    def __init__(self, channels: int = 256, inner: int | None = None, associative: bool = False) -> None:
         super().__init__()
         inner = inner or channels // 2
         self.associative = associative
@@ -91,7 +92,7 @@ class ResidualUnit(nn.Module):
     The first ReLU of the published code works in place, so that what it adds is ReLU(x), not x: kept.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
@@ -108,7 +109,7 @@ class TopDownFusion(nn.Module):
         features, coarser: [N, C, h, w]. Returns [N, C, 2h, 2w].
     """
 
-    def __init__(self, channels: int, coarsest: bool = False):
+    def __init__(self, channels: int, coarsest: bool = False) -> None:
         super().__init__()
         self.skip = None if coarsest else ResidualUnit(channels)
         self.out = ResidualUnit(channels)
@@ -145,7 +146,7 @@ class AVSBaseline(nn.Module):
         pretrained: bool | str = False,
         stages: Sequence[int] | None = None,
         inner: int | None = None,
-    ):
+    ) -> None:
         super().__init__()
         self.pyramid = DilatedPyramid(backbone, channels, pretrained=pretrained, stages=stages)
         self.tpavi = nn.ModuleList(TPAVI(channels, inner, associative) for _ in range(STAGES))

@@ -1,5 +1,7 @@
 """What takes a part's place when it is left out: the rows of Table IV (paper IV-D)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ from .qsca import QSCA
 class AddedSound(nn.Module):
     """In the place of `AVGA`: the sound is added to every pixel. [N, C, H, W] and [N, C] -> [N, C, H, W]."""
 
-    def __init__(self, channels: int = 256, groups: int = 8):
+    def __init__(self, channels: int = 256, groups: int = 8) -> None:
         super().__init__()
 
     def forward(self, visual: Tensor, audio: Tensor) -> Tensor:
@@ -23,7 +25,7 @@ class AddedSound(nn.Module):
 class NoQSCA(nn.Module):
     """In the place of `QSCA`: picture and sound pass through. `UnguidedFusion` goes with it."""
 
-    def __init__(self, channels: int = 256, heads: int = 8, **options):
+    def __init__(self, channels: int = 256, heads: int = 8, **options: Any) -> None:
         super().__init__()
 
     def forward(self, visual: Tensor, audio: Tensor, *masks: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -31,9 +33,9 @@ class NoQSCA(nn.Module):
 
 
 class UnguidedFusion(nn.Module):
-    """CBR(V_i + CBR(up(coarser))): `GuidedFusion` that looks at no guide."""
+    """In the place of `GuidedFusion`: it looks at no guide, CBR(V_i + CBR(up(coarser))). Shapes are the same."""
 
-    def __init__(self, channels: int = 256, coarsest: bool = False):
+    def __init__(self, channels: int = 256, coarsest: bool = False) -> None:
         super().__init__()
         self.coarse = None if coarsest else CBR(channels, channels)
         self.out = CBR(channels, channels)

@@ -48,11 +48,9 @@ def build_encoder(backbone: str, pretrained: bool | str = False, stages: Sequenc
     options = {"features_only": True, **({"channels": tuple(stages)} if stages else {})}
     probe = timm.create_model(backbone, **options)
     reductions = probe.feature_info.reduction()
-    missing = {4, 8, 16, 32} - set(reductions)
-    if missing:
+    if missing := {4, 8, 16, 32} - set(reductions):
         raise ValueError(f"backbone {backbone!r} has maps at strides {reductions}; {sorted(missing)} are missing")
-    indices = [probe.feature_info.out_indices[reductions.index(r)] for r in (4, 8, 16, 32)]
-    options["out_indices"] = indices
+    options["out_indices"] = [probe.feature_info.out_indices[reductions.index(r)] for r in (4, 8, 16, 32)]
     if not pretrained:
         return timm.create_model(backbone, **options)
     if pretrained is not True:
@@ -100,7 +98,7 @@ class VisualPyramid(nn.Module):
         channels: int = 256,
         pretrained: bool | str = False,
         stages: Sequence[int] | None = None,
-    ):
+    ) -> None:
         super().__init__()
         self.encoder = build_encoder(backbone, pretrained, stages)
         self.backbone, self.size = backbone, fixed_size(self.encoder)

@@ -7,6 +7,8 @@ Confidence is grey, and cells in doubt are magenta. Every map has a colour bar o
 import base64
 import functools
 import io
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,28 +16,26 @@ import soundfile
 import torch
 from IPython import get_ipython
 from IPython.display import HTML
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
+from numpy.typing import ArrayLike
 from PIL import Image, ImageColor
 
 from ..data.clip import MEAN, STD
 from ..network.audio import EXAMPLE_SECONDS, SAMPLE_RATE
 from ..use.overlay import CONFIDENCE, DOUBT, KEPT, MASK, PICTURE, PREDICTION, SOUND, TRUTH, overlay  # noqa: F401
 
+Array = torch.Tensor | np.ndarray
 WIDTH, DPI = 8, 100  # inches and dots an inch: 800 pixels, stored at twice that
 PIXEL = 72 / DPI  # points
 SMALL = 120_000  # bytes of a picture
 LOG_MEL = (-4.6, 2)  # from log(0.01), silence, to a loud tone
 STYLE = {"font.size": 10, "axes.titlesize": 10, "axes.labelsize": 10, "figure.titlesize": 11, "legend.fontsize": 9}
-STYLE |= {
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "figure.dpi": DPI,
-    "savefig.dpi": 2 * DPI,
-    "image.interpolation": "nearest",
-}
+STYLE |= {"xtick.labelsize": 9, "ytick.labelsize": 9, "figure.dpi": DPI, "savefig.dpi": 2 * DPI}
+STYLE |= {"image.interpolation": "nearest"}
 STYLE |= {"axes.prop_cycle": plt.cycler(color=[PICTURE, SOUND, TRUTH, DOUBT, CONFIDENCE, "#9467bd", "#8c564b", "#17becf"])}
 plt.rcParams.update(STYLE)
 
@@ -79,7 +79,7 @@ def _array(values):
     return values.detach().float().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
-def picture(frames):
+def picture(frames: torch.Tensor) -> np.ndarray:
     """Frames as the network takes them, [..., 3, H, W], back to [..., H, W, 3] in 0..1."""
     return (frames.float().cpu() * STD + MEAN).clamp(0, 1).movedim(-3, -1).numpy()
 
@@ -97,7 +97,9 @@ def _mark(axis, mask, colour, side, filled):
         axis.set(xlim=(-0.5, side[1] - 0.5), ylim=(side[0] - 0.5, -0.5))
 
 
-def frame_with(axis, frame, truth=None, prediction=None, mask=None):
+def frame_with(
+    axis: Axes | None, frame: Array, truth: Array | None = None, prediction: Array | None = None, mask: Array | None = None
+) -> Callable | None:
     """The bright frame with the truth as a contour, the prediction as a fill, and the cells of a mask with their grid.
 
     Args:
@@ -135,14 +137,14 @@ def _spectrogram(axis, log_mel):
     return shown
 
 
-def spectrogram(log_mel, title="", height=2.4):
+def spectrogram(log_mel: Array, title: str = "", height: float = 2.4) -> Figure:
     """What the network hears: log-mel examples [T, 1, 96, 64] over seconds and hertz, dotted lines between them."""
     figure, axes = _figure(1, 1, height, title)
     figure.colorbar(_spectrogram(axes[0, 0], log_mel), ax=axes, label="log(mel + 0.01)", pad=0.01)
     return figure
 
 
-def strip(frames, rows, log_mel=None, title=""):
+def strip(frames: torch.Tensor, rows: dict[str, tuple[Array, str]], log_mel: Array | None = None, title: str = "") -> Figure:
     """A clip second by second: its frames, then a row of masks each, then its log-mel examples.
 
     Args:
@@ -172,7 +174,11 @@ def strip(frames, rows, log_mel=None, title=""):
     return figure
 
 
-def grid(rows, titles=(), title="", cmap="magma", limits=None, height=None, legend=None, label=""):
+def grid(
+    rows: dict[str, Sequence], titles: Sequence[str] = (), title: str = "", cmap: str = "magma",
+    limits: tuple[float, float] | None = None, height: float | None = None, legend: dict[str, str] | None = None,
+    label: str = "",
+) -> Figure:  # fmt: skip
     """Maps and pictures side by side, a row each: attention, confidence, features.
 
     Args:
@@ -209,14 +215,17 @@ def grid(rows, titles=(), title="", cmap="magma", limits=None, height=None, lege
     return figure
 
 
-def maps(rows, titles=(), title="", limits=None, **more):
+def maps(
+    rows: dict[str, Sequence], titles: Sequence[str] = (), title: str = "", limits: tuple[float, float] | None = None,
+    **more: Any,
+) -> Figure:  # fmt: skip
     """`grid` with one colour bar: all maps between `limits`, or between the lowest and highest value of any."""
     values = [_array(item) for items in rows.values() for item in items if not callable(item)]
     values = [v for v in values if v.ndim == 2]
     return grid(rows, titles, title, limits=limits or (min(v.min() for v in values), max(v.max() for v in values)), **more)
 
 
-def confusion(shares, names):
+def confusion(shares: Array, names: Sequence[str]) -> Figure:
     """A confusion matrix [K, K], a row a true class, of shares from 0 to 1, with numbers in it where they fit."""
     shares, size = _array(shares), max(4, min(9, 250 / len(names)))
     figure, axes = _figure(1, 1, 0.7 * WIDTH)
@@ -227,19 +236,11 @@ def confusion(shares, names):
     axis.set_yticks(range(len(names)), names, fontsize=size)
     if len(names) <= 16:
         for (i, j), share in np.ndenumerate(shares):
-            axis.text(
-                j,
-                i,
-                f"{share:.2f}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if share > 0.5 else "black",
-            )
+            axis.text(j, i, f"{share:.2f}", ha="center", va="center", fontsize=8, color="white" if share > 0.5 else "black")
     return figure
 
 
-def lines(panels, height=2.6):
+def lines(panels: dict[str, dict], height: float = 2.6) -> Figure:
     """Curves side by side.
 
     Args:
@@ -262,7 +263,7 @@ def lines(panels, height=2.6):
     return figure
 
 
-def curves(log, validations):
+def curves(log: Sequence[dict], validations: Sequence[dict]) -> Figure:
     """Loss, validation mIoU and kept tokens (fig. 8 of the paper) over the epochs of a run.
 
     Args:
@@ -288,7 +289,9 @@ def curves(log, validations):
     return figure
 
 
-def dots(values, limits=None, title="", xlabel="mIoU"):
+def dots(
+    values: dict[str, ArrayLike], limits: tuple[float, float] | None = None, title: str = "", xlabel: str = "mIoU"
+) -> Figure:
     """A row a name and a dot a seed, with a line at the mean and its value beside it.
 
     Args:
@@ -309,7 +312,7 @@ def dots(values, limits=None, title="", xlabel="mIoU"):
     return figure
 
 
-def bars(values, title="", spread=0.0):
+def bars(values: dict[str, float], title: str = "", spread: float = 0.0) -> Figure:
     """Horizontal bars from top to bottom, the value beside each.
 
     Args:
@@ -324,7 +327,7 @@ def bars(values, title="", spread=0.0):
     return figure
 
 
-def player(wave, label=""):
+def player(wave: ArrayLike, label: str = "") -> HTML:
     """A sound [N] at 16 kHz as a small player that works on the web too."""
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(np.asarray(wave, np.float32), -1, 1), SAMPLE_RATE, format="MP3")

@@ -8,7 +8,7 @@ from ..data.files import project_root, resolve, work_folder
 __all__ = ["project_root", "resolve", "run_script", "work_folder"]
 
 
-def run_script(name, *arguments):
+def run_script(name: str, *arguments: object) -> None:
     """Run a command of `pcma-data` in `work_folder()`, with this Python: `run_script("demo", "--out", "data/demo")`.
 
     Raises:

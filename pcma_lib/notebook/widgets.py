@@ -4,9 +4,11 @@ import ipywidgets
 import torch
 from IPython.display import display
 
+from ..data.avsbench import AVSBench
 from ..data.controls import CONTROLS
 from ..measure.evaluation import available_controls
 from ..network.cim import confidence
+from ..use.model import AudioVisualModel
 from .figures import PREDICTION, TRUTH, frame_with, grid, player, strip
 
 OWN = "its own"
@@ -29,8 +31,8 @@ def _chooser(draw, **controls):
     return ipywidgets.VBox([ipywidgets.HBox(list(controls.values())), output])
 
 
-def _slider(last, value=0):
-    return ipywidgets.IntSlider(value, 0, last, continuous_update=False)
+def _slider(last):
+    return ipywidgets.IntSlider(0, 0, last, continuous_update=False)
 
 
 def _sounds(dataset):
@@ -41,7 +43,7 @@ def _heard(dataset, sound):
     return dataset if sound == OWN else dataset.with_sound(sound)
 
 
-def compare_sounds(model, dataset):
+def compare_sounds(model: AudioVisualModel, dataset: AVSBench) -> ipywidgets.VBox:
     """Choose a clip and a sound; hear it, and see the mask follow.
 
     Args:
@@ -60,7 +62,7 @@ def compare_sounds(model, dataset):
     return _chooser(draw, clip=_slider(len(dataset) - 1), sound=_sounds(dataset))
 
 
-def choose_attention(model, dataset):
+def choose_attention(model: AudioVisualModel, dataset: AVSBench) -> ipywidgets.VBox:
     """Choose a clip, a second, a stage and a sound; see AVGA's attention, group by group."""
     network = model.network
 
@@ -79,7 +81,7 @@ def choose_attention(model, dataset):
     return _chooser(draw, clip=_slider(len(dataset) - 1), second=_slider(seconds), stage=stage, sound=_sounds(dataset))
 
 
-def choose_threshold(model, dataset):
+def choose_threshold(model: AudioVisualModel, dataset: AVSBench) -> ipywidgets.VBox:
     """Choose a clip, a second and the threshold c; see which tokens CIM keeps with the trained weights."""
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Batch norm over the clips of all processes: what is learnt then does not depend on how many share a step."""
+"""Batch norm over the clips of all processes, so that what is learnt does not depend on how many share a step."""
 
 import torch
 from timm.layers import convert_sync_batchnorm
@@ -16,7 +16,7 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
     def _check_input_dim(self, x):
         pass
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(x)
         channels = (1, -1, *[1] * (x.ndim - 2))

@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         for module in given.modules:
             import_module(module)
-        {"fit": _fit, "test": _test, "evaluate": _evaluate}[given.command](given)
+        {"fit": _fit, "test": lambda given: _print(test(given.run)), "evaluate": _evaluate}[given.command](given)
     except (ImportError, ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
 
@@ -76,10 +76,6 @@ def _fit(given):
     if given.test:
         result["test"] = test(given.output)
     _print(result)
-
-
-def _test(given):
-    _print(test(given.run))
 
 
 def _print(result):

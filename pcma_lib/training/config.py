@@ -5,6 +5,7 @@ import math
 import typing
 from dataclasses import dataclass, field
 from importlib import import_module
+from typing import Any
 
 from ..registry import arguments
 
@@ -114,7 +115,7 @@ class TrainConfig:
             raise ValueError(f"batch_size ({self.batch_size}) must be divisible by accumulate ({self.accumulate})")
 
     @classmethod
-    def preset(cls, name: str | None, /, **changes) -> "TrainConfig":
+    def preset(cls, name: str | None, /, **changes: Any) -> "TrainConfig":
         """A named setting with changes, and the learning rate that suits its network; None for the name takes the defaults.
 
         Raises:
@@ -143,6 +144,7 @@ class TrainConfig:
         return {n: getattr(self, n) for n in names} | self.options
 
     def to_dict(self) -> dict:
+        """All settings, as config.json holds them."""
         settings = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
 

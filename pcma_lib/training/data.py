@@ -1,6 +1,7 @@
 """The data of a training: the set that a configuration names, and which clips a step takes."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -13,7 +14,7 @@ from .config import TrainConfig
 from .progress import Progress
 
 
-def open_dataset(config: TrainConfig, split: str, **options) -> Dataset:
+def open_dataset(config: TrainConfig, split: str, **options: Any) -> Dataset:
     """The data set that a configuration names, with those of the settings that its class takes.
 
     Raises:
@@ -42,8 +43,8 @@ def read_all(dataset: Dataset, progress: bool) -> None:
             shown.at(index + 1, len(dataset))
 
 
-def batches(clips: int, config: TrainConfig, epoch: int, start: int = 0, rank: int = 0, world: int = 1) -> list[list[int]]:
-    """The clips of each step, from step `start` of an epoch on, the same whatever the number of processes.
+def batches(clips: int, config: TrainConfig, epoch: int, rank: int = 0, world: int = 1) -> list[list[int]]:
+    """The clips of each step of an epoch, the same whatever the number of processes.
 
     Step b takes the b-th piece of a permutation drawn from (seed, epoch), and this process its part of that piece. An
     incomplete last piece is dropped.
@@ -55,7 +56,7 @@ def batches(clips: int, config: TrainConfig, epoch: int, start: int = 0, rank: i
     size = min(config.batch_size, clips)
     if size % (world * config.accumulate):
         raise ValueError(f"a step of {size} clips can't be split over {world} processes x {config.accumulate} parts")
-    pieces = [order[step * size : (step + 1) * size] for step in range(start, clips // size)]
+    pieces = [order[step * size : (step + 1) * size] for step in range(clips // size)]
     return [piece[rank::world] for piece in pieces]
 
 
@@ -66,7 +67,7 @@ def _in_parts(clips: list[Clip], parts: int) -> list[Clip]:
 class Steps(Sampler):
     """For each step from `start` on, this process's clips as (epoch, whether foreign sounds have begun, number)."""
 
-    def __init__(self, clips: int, config: TrainConfig, start: int, total: int, rank: int, world: int):
+    def __init__(self, clips: int, config: TrainConfig, start: int, total: int, rank: int, world: int) -> None:
         self.clips, self.config, self.start, self.total, self.share = clips, config, start, total, (rank, world)
 
     def __len__(self):
@@ -76,7 +77,7 @@ class Steps(Sampler):
         for step in range(self.start, self.total):
             epoch, done = divmod(step, steps_of_epoch(self.clips, self.config))
             if step == self.start or not done:
-                pieces = batches(self.clips, self.config, epoch, 0, *self.share)
+                pieces = batches(self.clips, self.config, epoch, *self.share)
             late = step - done >= self.config.negative_after * self.total
             yield [(epoch, late, clip) for clip in pieces[done]]
 
@@ -96,13 +97,14 @@ class _Told(Dataset):
 
 
 def steps_of_epoch(clips: int, config: TrainConfig) -> int:
+    """How many steps an epoch of so many clips has."""
     return max(1, clips // config.batch_size)
 
 
 def load(
     dataset: Dataset, config: TrainConfig, start: int, total: int, rank: int = 0, world: int = 1, pin: bool = False
 ) -> DataLoader:
-    """Gives, for each step from `start` to `total`, this process's clips as a list of `config.accumulate` batches.
+    """A loader that gives, for each step from `start` to `total`, this process's clips in `config.accumulate` batches.
 
     Workers live as long as the training, and read ahead over the ends of epochs.
     """
@@ -130,7 +132,7 @@ def begin_epoch(dataset: Dataset, config: TrainConfig, epoch: int, late: bool) -
     """Tell a training split which epoch begins, so that what it leaves to chance is drawn anew.
 
     Args:
-        late: whether `config.negative_after` of the training lies behind.
+        late: whether the share `config.negative_after` of the training has passed.
     """
     if hasattr(dataset, "set_epoch"):
         dataset.set_epoch(epoch)

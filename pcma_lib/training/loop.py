@@ -79,7 +79,10 @@ def fit(
 class Training:
     """A run while it goes on: its parts, how far it is, and the pieces that `fit` is made of."""
 
-    def __init__(self, config, output, resume, progress, model, train, val):
+    def __init__(
+        self, config: TrainConfig, output: str | Path, resume: bool, progress: bool, model: nn.Module | None,
+        train: Dataset | None, val: Dataset | None,
+    ) -> None:  # fmt: skip
         cpu = best_device().type == "cpu"  # else several processes without a GPU would not know of each other
         here = PartialState(cpu=cpu)
         self.main, self.share = here.is_main_process, {"rank": here.process_index, "world": here.num_processes}
@@ -216,13 +219,16 @@ class Training:
         self.shown.at(self.step, self.total, lambda: f"loss {row['loss']:.3f}, {self.best_so_far()}")
 
     def epoch_ends(self) -> bool:
+        """Whether the last step was the last of its epoch, or of the training."""
         return self.step == self.total or self.step % self.steps_per_epoch == 0
 
     def validation_is_due(self) -> bool:
+        """Whether to validate after the last step."""
         every = self.steps_per_epoch * self.config.evaluate_every
         return self.step == self.total or self.step % every == 0
 
     def best_so_far(self) -> str:
+        """The best validation so far, in words."""
         best = self.best and self.best["miou_whole_set"]
         return f"best whole-set mIoU of the validation so far {best:.3f}" if self.best else "no validation yet"
 

@@ -43,13 +43,17 @@ def code() -> dict:
 
 @lru_cache(maxsize=1)
 def code_hash() -> str:
-    """Changes when the network, the data, the training or the measures do; not with their comments and docstrings."""
+    """Changes when the network, the data, the training or the measures do; not with comments, docstrings and type hints."""
     root, found = Path(pcma_lib.__file__).parent, hashlib.sha256()
     for path in [root / "losses.py", *sorted(p for room in DECISIVE for p in (root / room).glob("*.py"))]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
                 node.body = node.body[1:] or [ast.Pass()]
+            if isinstance(node, ast.FunctionDef):
+                node.returns = None
+            if isinstance(node, ast.arg):
+                node.annotation = None
         found.update(path.name.encode() + ast.unparse(tree).encode())
     return found.hexdigest()[:12]
 

@@ -6,7 +6,8 @@ data, whose every object has a class, a mask and a sound alone, a minute of each
 nothing about which object sounds when: that is left to the training proper.
 """
 
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -14,12 +15,17 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..data.avsbench import AVSS
 from ..data.clip import log_mel_of
 from ..data.controls import gate
+from ..network.audio import VGGish
+from ..network.visual import VisualPyramid
 from .progress import Progress
 
+RATE = 3e-3  # the highest learning rate of the cycle
 
-def draw_mixture(dataset, rng):
+
+def draw_mixture(dataset: AVSS, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """A mixture of up to three objects' sounds from anywhere in a composed data set, as log-mel and what is heard when.
 
     Returns:
@@ -38,7 +44,7 @@ def draw_mixture(dataset, rng):
     return log_mel_of(wave * 10 ** (rng.uniform(-10, 4) / 20), seconds), torch.from_numpy(tags)
 
 
-def draw_picture(dataset, rng):
+def draw_picture(dataset: AVSS, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """A frame of a composed data set, augmented, and the class of every pixel, whether it sounds or not.
 
     Returns:
@@ -51,7 +57,10 @@ def draw_picture(dataset, rng):
     return frames[0], masks[0].long()
 
 
-def pretrain_ear(vggish, dataset, steps, seed=0, batch_size=12, progress=False, autocast=nullcontext, workers=0):
+def pretrain_ear(
+    vggish: VGGish, dataset: AVSS, steps: int, seed: int = 0, batch_size: int = 12, progress: bool = False,
+    autocast: Callable[[], AbstractContextManager] = nullcontext, workers: int = 0,
+) -> float:  # fmt: skip
     """Train a VGGish to tag mixtures of a composed training split; the layer that reads its tags is thrown away.
 
     Args:
@@ -74,7 +83,10 @@ def pretrain_ear(vggish, dataset, steps, seed=0, batch_size=12, progress=False, 
     return _train("ear", [vggish, reader], loss_and_score, draw_mixture, *run)
 
 
-def pretrain_eye(pyramid, dataset, steps, seed=0, batch_size=32, progress=False, autocast=nullcontext, workers=0):
+def pretrain_eye(
+    pyramid: VisualPyramid, dataset: AVSS, steps: int, seed: int = 0, batch_size: int = 32, progress: bool = False,
+    autocast: Callable[[], AbstractContextManager] = nullcontext, workers: int = 0,
+) -> float:  # fmt: skip
     """Train a `VisualPyramid` to tell all objects' classes, silent ones too; the layers that read them are thrown away.
 
     Args:
@@ -127,15 +139,13 @@ class _Drawn(Dataset):
         return [torch.stack(x) for x in zip(*(self.draw(self.dataset, rng) for _ in range(self.batch_size)))]
 
 
-def _train(
-    name, modules, loss_and_score, draw, dataset, steps, seed, batch_size, progress, autocast, workers, learning_rate=3e-3
-):
+def _train(name, modules, loss_and_score, draw, dataset, steps, seed, batch_size, progress, autocast, workers):
     """A short one-cycle run over drawn batches; the mean score over its last tenth."""
     device = next(modules[0].parameters()).device
     modules[1].to(device)
     parameters = [p for m in modules for p in m.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(2, steps))
+    optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(2, steps))
     scores, shown = [], Progress(f"pretraining the {name}", show=progress)
     drawn = _Drawn(dataset, draw, steps, batch_size, [seed, len(name), ord(name[1])])
     for step, batch in enumerate(DataLoader(drawn, batch_size=None, num_workers=workers)):

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Callable
 
 from tqdm.auto import tqdm
 
@@ -19,11 +20,11 @@ class Progress:
         phase: what is going on. unit: what is counted. show: False says nothing.
     """
 
-    def __init__(self, phase, unit="step", show=True):
+    def __init__(self, phase: str, unit: str = "step", show: bool = True) -> None:
         self.phase, self.unit, self.show = phase, unit, show
         self.bar, self.began, self.due = None, None, 0.0
 
-    def at(self, done, total, facts=str):
+    def at(self, done: int, total: int, facts: Callable[[], str] = str) -> None:
         """Tell that `done` of `total` are done; `facts()` is a text for the end of the line, asked for when it is shown."""
         now = time.monotonic()
         if not self.show or (now < self.due and done < total):
@@ -46,7 +47,7 @@ class Progress:
             line += f", {tqdm.format_interval(passed / (done - self.first) * (total - done))} left"
         print(line, file=sys.stdout if in_notebook else sys.stderr, flush=True)
 
-    def close(self):
+    def close(self) -> None:
         """Take the bar away."""
         if self.bar is not None:
             self.bar.close()

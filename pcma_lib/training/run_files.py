@@ -3,6 +3,7 @@
 import csv
 import sys
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def is_finished(folder: str | Path, config: TrainConfig) -> bool:
 class Run:
     """The files of one training run: log, validations, checkpoints, resume state."""
 
-    def __init__(self, folder: str | Path, main: bool):
+    def __init__(self, folder: str | Path, main: bool) -> None:
         self.folder, self.main = Path(folder), main
         self.resume_path = self.folder / "resume.pt"
         self.rows, self.validations = [], []
@@ -90,8 +91,8 @@ class Run:
             raise FileExistsError(f"{self.folder} holds a finished run and no resume.pt to go on from; give another folder")
 
     @contextmanager
-    def reading(self):
-        """Turns what goes wrong with the contents of the resume state into an error that names it."""
+    def reading(self) -> Iterator[None]:
+        """Turn whatever is wrong with the contents of the resume state into a ValueError that names the file."""
         try:
             yield
         except Exception as error:
@@ -132,12 +133,14 @@ class Run:
         write_json(self.folder / f"{name}.json", {**model.said(), "metrics": metrics})
 
     def save(self, state: dict) -> None:
+        """Write the state to go on from, and the logs that belong to it."""
         if self.main:
             state = {**state, "rows": self.rows, "validations": self.validations}
             write_tensors(self.resume_path, lambda p: torch.save(state, p))
             self.write_logs()
 
     def write_logs(self) -> None:
+        """Write log.csv and validation.csv as far as they go."""
         for name, rows in (("log.csv", self.rows), ("validation.csv", self.validations)):
             if rows:
                 write_atomically(self.folder / name, lambda p, rows=rows: _write_csv(p, rows))

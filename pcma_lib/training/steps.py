@@ -52,7 +52,7 @@ class TrainStep:
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig, accelerator: Accelerator,
         capture: bool | None = None,
-    ):  # fmt: skip
+    ) -> None:  # fmt: skip
         self.model, self.optimizer, self.config, self.accelerator = model, optimizer, config, accelerator
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         possible = accelerator.device.type == "cuda" and accelerator.num_processes == config.accumulate == 1
@@ -154,7 +154,7 @@ class TrainStep:
 class CapturedStep:
     """A step on clips of one shape as a CUDA graph."""
 
-    def __init__(self, step, part):
+    def __init__(self, step: TrainStep, part: Clip) -> None:
         device = step.accelerator.device
         self.optimizer = getattr(step.optimizer, "optimizer", step.optimizer)
         self.batch, self.rate = part.to(device), torch.zeros((), device=device)

@@ -4,7 +4,9 @@ import json
 import pickle
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,7 +16,7 @@ from ..data.files import write_atomically
 from ..network.audio import VGGish
 
 
-def write_tensors(path, write):
+def write_tensors(path: str | Path, write: Callable[[str], object]) -> None:
     """`write_atomically` for torch's and safetensors' writers, whose errors of a full disk name neither it nor the file."""
     try:
         write_atomically(path, write)
@@ -23,11 +25,12 @@ def write_tensors(path, write):
         raise OSError(f"{path} could not be written, {free} bytes are free ({error}); the old one is kept") from None
 
 
-def write_json(path, content):
+def write_json(path: str | Path, content: object) -> None:
+    """Write a JSON file whole or not at all."""
     write_atomically(path, lambda p: Path(p).write_text(json.dumps(content, indent=2) + "\n"))
 
 
-def read_pickle(path):
+def read_pickle(path: str | Path) -> Any:
     """What torch.save wrote to a file: tensors, numbers, text, lists and dicts; no code of the file is run.
 
     Raises:
@@ -47,7 +50,7 @@ def read_pickle(path):
         raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}: {found})") from None
 
 
-def load_tensors(path):
+def load_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     """Tensors by name from a .safetensors file, or from a .pth/.pt file without running the code a pickle may hold.
 
     Raises:
@@ -79,7 +82,9 @@ def _not_finite(state):
     return ", ".join(map(str, names[:3])) + f" and {len(names) - 3} more" * (len(names) > 3)
 
 
-def save_model(path, model, settings, metrics=None, half=False, **said):
+def save_model(
+    path: str | Path, model: torch.nn.Module, settings: dict, metrics: dict | None = None, half: bool = False, **said: Any
+) -> None:
     """Write the model's parameters and, inside the same file, what it takes to build it again.
 
     half=True stores 16-bit floats: half the size, for sharing; loading gives 32-bit parameters again.
@@ -98,8 +103,8 @@ def save_model(path, model, settings, metrics=None, half=False, **said):
     write_tensors(path, lambda p: save_file(state, p, metadata=metadata))
 
 
-def read_settings(path):
-    """The settings, the metrics, the inputs and the origin that `save_model` put into the file; the last two may be None."""
+def read_settings(path: str | Path) -> tuple[dict, dict, dict | None, dict | None]:
+    """The settings, metrics, inputs and origin that `save_model` put into the file. The last two may be None."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
@@ -115,7 +120,7 @@ def read_settings(path):
     return settings, metrics, inputs, origin
 
 
-def load_vggish(path):
+def load_vggish(path: str | Path) -> VGGish:
     """VGGish with the released weights from a local file (safetensors, or a .pth read without unpickling code).
 
     Raises:

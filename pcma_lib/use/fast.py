@@ -109,7 +109,7 @@ class FinestOnly(nn.Module):
     Shapes: those of the model; returns `PCMAOutput` with one stage.
     """
 
-    def __init__(self, model: nn.Module, half: torch.dtype | None = None):
+    def __init__(self, model: nn.Module, half: torch.dtype | None = None) -> None:
         super().__init__()
         self.model = model
         if half is torch.float16:
@@ -137,7 +137,7 @@ class Replayed(nn.Module):
 
     MOST = 4
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model, self.inputs = model, model.inputs
         self._graphs, self._seen, self._pool = {}, set(), None
@@ -262,7 +262,7 @@ class UpsampledCBR(nn.Module):
         features: [N, C, h, w]; size: (H, W). Returns [N, C', H, W], channels last.
     """
 
-    def __init__(self, cbr: CBR):
+    def __init__(self, cbr: CBR) -> None:
         super().__init__()
         conv = cbr[0]
         self.register_buffer("weight", conv.weight.detach().permute(2, 1, 3, 0).flatten(2).contiguous())  # [dy, C, (dx, C')]
@@ -299,7 +299,7 @@ class Winograd(nn.Module):
 
     CHANNELS, PIXELS = 256, 28 * 28  # from where on it is faster
 
-    def __init__(self, conv: nn.Conv2d):
+    def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.conv = conv
         tile = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0]]
@@ -343,7 +343,7 @@ class Winograd(nn.Module):
 class UpsampledFusion(nn.Module):
     """A folded `GuidedFusion` whose guide and coarser features grow inside `UpsampledCBR`."""
 
-    def __init__(self, fusion: GuidedFusion):
+    def __init__(self, fusion: GuidedFusion) -> None:
         super().__init__()
         self.guide = UpsampledCBR(fusion.guide)
         self.coarse = fusion.coarse and UpsampledCBR(fusion.coarse)

@@ -1,6 +1,7 @@
 """What a model was shown in training, which using it needs to know."""
 
 import warnings
+from pathlib import Path
 
 from ..data.clip import MEAN, STD
 
@@ -16,7 +17,7 @@ ASSUMED = {
 FRAME_AT = 15 / 16  # of AVSBench's frames, as its script for S4 and MS3 takes them; AVSS does not tell
 
 
-def check_inputs(path, inputs):
+def check_inputs(path: str | Path, inputs: dict | None) -> dict:
     """What a checkpoint says of its model's inputs; ASSUMED, with a warning, where it says nothing.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -102,8 +103,8 @@ class AudioVisualModel(
         train_audio: bool = False,
         listen: bool = True,
         network: str | type | nn.Module = "pcmanet",
-        **options,
-    ):
+        **options: Any,
+    ) -> None:
         super().__init__()
         kind = type(network) if isinstance(network, nn.Module) else find_network(network)
         self.settings = {"vggish_width": vggish_width, "vggish_batch_norm": vggish_batch_norm, "train_audio": train_audio}
@@ -127,7 +128,7 @@ class AudioVisualModel(
         return self.network(frames, self.embed(log_mel), valid)
 
     def picture_size(self, given: int | None = None) -> int:
-        """Pixels a side of the pictures to show it: as in its training, or another size that is given, which is printed."""
+        """Pixels a side of the pictures to show the model: as in its training, or as given, which is then printed."""
         size = self.inputs["image_size"]
         if given in (None, size):
             return size
@@ -141,9 +142,10 @@ class AudioVisualModel(
         return {"settings": settings, "inputs": {**ASSUMED, **self.inputs} if known else None, "origin": self.origin or None}
 
     def save(self, path: str | Path, metrics: dict | None = None, half: bool = False) -> None:
+        """Write a file that `load` reads; half=True stores 16-bit floats, see `checkpoints.save_model`."""
         save_model(path, self, metrics=metrics, half=half, **self.said())
 
-    def save_pretrained(self, folder: str | Path, metrics: dict | None = None, **options):
+    def save_pretrained(self, folder: str | Path, metrics: dict | None = None, **options: Any) -> str | None:
         """A folder to share: model.safetensors, config.json and a model card with what was measured.
 
         `AudioVisualModel.from_pretrained(folder)` reads it, `push_to_hub` and the other options are huggingface_hub's.
