@@ -85,12 +85,12 @@ def pcmanet():
     )
     d.text(24, 36, "PCMANet: four stages, coarse to fine", "head", "start")
     d.text(24, 58, "Every tensor has T = 5 seconds in front.", "soft", "start")
-    d.text(24, 76, "Above an arrow: 224 px, C = 256. Below: the demo model, 96 px, C = 64.", "soft", "start")
+    d.text(24, 76, "Above an arrow: 224 px, C = 256. Below: the shipped model, 128 px, C = 64.", "soft", "start")
     sizes = {
-        4: (2048, 7, 256, 3, 7, 3),
-        3: (1024, 14, 192, 6, 7, 3),
-        2: (512, 28, 128, 12, 14, 6),
-        1: (256, 56, 64, 24, 28, 12),
+        4: (2048, 7, 256, 4, 7, 4),
+        3: (1024, 14, 192, 8, 7, 4),
+        2: (512, 28, 128, 16, 14, 8),
+        1: (256, 56, 64, 32, 28, 16),
     }
     sub = {0: "₀", 1: "₁", 2: "₂", 3: "₃", 4: "₄"}
     y = {4: 196, 3: 356, 2: 516, 1: 676}
@@ -152,16 +152,16 @@ def pcmanet():
     frames = d.box(24, 786, 84, 44, "frames", kind="picture", style="box data")
     d.arrow(frames.top(), box["stage", 1].bottom(), kind="picture")
     d.text(74, 762, "3×224×224", "", "start")
-    d.text(74, 779, "3×96×96", "soft", "start")
+    d.text(74, 779, "3×128×128", "soft", "start")
     for i in (1, 2, 3):
         d.arrow(box["stage", i].top(), box["stage", i + 1].bottom(), kind="picture")
-    d.box(860, 786, 184, 48, "resize, sigmoid: mask", "1×224×224 (1×96×96)", kind="sound", style="box data")
+    d.box(860, 786, 184, 48, "resize, sigmoid: mask", "1×224×224 (1×128×128)", kind="sound", style="box data")
     d.arrow(box["head", 1].bottom(), (913, 786), kind="sound")
     d.text(140, 806, "Orange: sound, and what it marks. Blue: picture. Magenta: in doubt. Hatched: frozen.", "soft", "start")
     d.text(
         140,
         826,
-        "The demo model trains a small VGGish of its own. Each O is resized likewise for its loss.",
+        "The shipped model trains a small VGGish of its own. Each O is resized likewise for its loss.",
         "soft",
         "start",
     )
@@ -245,7 +245,7 @@ def mel_and_vggish():
     d.box(700, 380, 176, 52, "Linear, trained", "A₄: T × C", kind="sound")
     d.arrow((826, 350), (826, 380), kind="sound")
     d.text(684, 402, "128 numbers for each second become the sound of the network,", "soft", "end")
-    d.text(684, 421, "C = 256 in the paper and 64 in the demo model.", "soft", "end")
+    d.text(684, 421, "C = 256 in the paper and 64 in the shipped model.", "soft", "end")
     return d
 
 
@@ -258,13 +258,13 @@ def pyramid():
         452,
     )
     d.text(20, 36, "The visual pyramid", "head", "start")
-    d.text(20, 57, "ResNet-50 at 224 px. In brackets the demo model at 96 px.", "soft", "start")
-    frame = d.box(24, 180, 104, 104, "frame", "3×224×224", "(3×96×96)", kind="picture", style="box data")
+    d.text(20, 57, "ResNet-50 at 224 px. In brackets the shipped model at 128 px.", "soft", "start")
+    frame = d.box(24, 180, 104, 104, "frame", "3×224×224", "(3×128×128)", kind="picture", style="box data")
     rows = (
-        ("stage 1", "F₁: 256×56×56", "(64×24×24)", "P₁: 256×56×56", "(64×24×24)", "stride 4"),
-        ("stage 2", "F₂: 512×28×28", "(128×12×12)", "P₂: 256×28×28", "(64×12×12)", "stride 8"),
-        ("stage 3", "F₃: 1024×14×14", "(192×6×6)", "P₃: 256×14×14", "(64×6×6)", "stride 16"),
-        ("stage 4", "F₄: 2048×7×7", "(256×3×3)", "P₄: 256×7×7", "(64×3×3)", "stride 32"),
+        ("stage 1", "F₁: 256×56×56", "(64×32×32)", "P₁: 256×56×56", "(64×32×32)", "stride 4"),
+        ("stage 2", "F₂: 512×28×28", "(128×16×16)", "P₂: 256×28×28", "(64×16×16)", "stride 8"),
+        ("stage 3", "F₃: 1024×14×14", "(192×8×8)", "P₃: 256×14×14", "(64×8×8)", "stride 16"),
+        ("stage 4", "F₄: 2048×7×7", "(256×4×4)", "P₄: 256×7×7", "(64×4×4)", "stride 32"),
     )
     before = None
     for k, (name, f, f_demo, p, p_demo, stride) in enumerate(rows):

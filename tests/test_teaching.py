@@ -102,7 +102,7 @@ def shapes(**settings):
 
 def test_the_shapes_on_the_diagram_of_the_network_are_those_that_it_computes():
     paper = shapes(size=224)
-    demo = shapes(size=96, backbone="resnet10t", stages=[64, 128, 192, 256], channels=64, groups=2, heads=4)
+    demo = shapes(size=128, backbone="resnet10t", stages=[64, 128, 192, 256], channels=64, groups=8, heads=4)
     words = texts(ROOT / "docs" / "diagrams" / "pcmanet.svg")
     assert set(paper) == {f"{letter}{sub}" for letter in "FPVGAXO" for sub in "₁₂₃₄"} | {"M₁", "M₂", "M₃"}
     for name in paper:
