@@ -129,6 +129,11 @@ WRONG = {
     ),
     "largest_loss": ("def largest_loss(c): return 1 - c",),
     "class_iou": ("def class_iou(counts, k): return counts[k, k] / counts[k].sum()",),
+    "without_background": (
+        "def without_background(ious): return ious[:-1].nanmean()",
+        "def without_background(ious): return ious[1:].mean()",
+        "def without_background(ious): return ious.nanmean()",
+    ),
     "masks_of": (
         "def masks_of(seconds, fps): return int(seconds * fps)",
         "def masks_of(seconds, fps): return round(seconds * fps + 0.4)",
@@ -139,7 +144,29 @@ WRONG = {
         "def samples_of(k): return [k * 16000, k * 16000 + 15600]",
         "def samples_of(k): return [15360 * k, 15360 * k + 15599]",
     ),
+    "mono": (
+        "def mono(left, right): return (left + right) / 2",
+        "def mono(left, right): return left",
+        "def mono(left, right): m = (left + right) / 2; return m if m.square().sum() > 1e-4 else left",
+    ),
+    "steps_of": (
+        "def steps_of(clips, batch, epochs): return clips // batch * epochs",
+        "def steps_of(clips, batch, epochs): return math.ceil(clips * epochs / batch)",
+    ),
+    "share_of_rate": (
+        "def share_of_rate(s, w, t): return min((s + 1) / w, 1 - max(0, s - w) / (t - w))",
+        "def share_of_rate(s, w, t): return 0.5 * (1 + math.cos(math.pi * s / t))",
+    ),
+    "best_of": (
+        "def best_of(history): return max(range(len(history)), key=lambda n: history[n][0])",
+        "def best_of(history): return len(history) - 1",
+    ),
     "lands": ("def lands(k, c, n, C): return [c, k]",),
+    "scatter_of": (
+        "def scatter_of(runs): return runs.std()",
+        "def scatter_of(runs): return runs.std(1).mean()",
+        "def scatter_of(runs): return runs.var(1, correction=0).mean().sqrt()",
+    ),
     "seeds_needed": (
         "def seeds_needed(d, sd): return math.ceil(round(4 * (sd / d) ** 2, 9))",
         "def seeds_needed(d, sd): return int(8 * (sd / d) ** 2 + 1e-6)",
