@@ -5,12 +5,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOG := --log-output --no-progress-bar
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+PYTHON_FILES := pcma_lib pcma_data data_scripts maintain notebooks/solutions site tests conftest.py
 export PYTHONHASHSEED := 0
 # Of a JupyterLab whose notebook or terminal calls make: what is started here does not run in it, and prints lines.
 unexport JPY_SESSION_NAME
 APT := Debian, Ubuntu: sudo apt-get install
 
-.PHONY: env data train stamps test notebooks lab clean
+.PHONY: env data train stamps test code lessons lint slow browser wheel notebooks lab site site-links clean
 
 env: .venv/.complete
 
@@ -41,9 +42,24 @@ stamps: env
 	$(BIN)/papermill notebooks/08_training.ipynb results/stamps/08_training.ipynb -p preset stamps -p resume True $(LOG) $(TRAIN)
 
 # In a temporary folder, see conftest.py: your data/ and results/ stay as they are.
-test: env
+test: code lessons
+
+code: env
 	$(BIN)/python -m pytest tests
+
+lessons: env
 	$(BIN)/python -m pytest --nbval -p no:cacheprovider notebooks
+
+lint: env
+	$(BIN)/ruff check $(PYTHON_FILES)
+	$(BIN)/ruff format --check $(PYTHON_FILES)
+
+slow: env
+	$(BIN)/python -m pytest -m slow tests
+
+# The wheel is built, installed elsewhere and used there.
+wheel: env
+	$(BIN)/python -m pytest -m 'slow or not slow' tests/test_package.py
 
 # Runs every notebook, stores its outputs without what differs from run to run, and draws the diagrams anew.
 notebooks: env
@@ -56,6 +72,22 @@ notebooks: env
 lab: env
 	$(BIN)/jupyter lab notebooks
 
+.venv/.site: .venv/.complete
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[site]'
+	@touch $@
+
+# Web pages of everything in site/_build/html, built without running a notebook. They link to the repository, to Colab and
+# to Binder when they are told where it is: make site REPOSITORY=owner/name
+site: .venv/.site
+	$(BIN)/python site/build.py --repository '$(REPOSITORY)'
+
+# Follows the links to other sites, which takes a network.
+site-links: .venv/.site
+	$(BIN)/python site/build.py --links
+
+browser: .venv/.site
+	$(BIN)/python -m pytest -m browser tests
+
 # Not what can't be had again in minutes: data/, weights/ and results/ are yours to delete.
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv site/_build .pytest_cache .ruff_cache *.egg-info

@@ -47,7 +47,7 @@ class Registry(dict):
 
 
 def arguments(kind: Callable) -> set[str]:
-    """The names of the arguments that a class or function takes, its parents' too where it hands on **options."""
+    """The names of the arguments that a class or function takes, its parents' too where it hands on `**options`."""
     names = set()
     for parent in kind.__mro__ if inspect.isclass(kind) else (kind,):
         if inspect.isclass(kind) and "__init__" not in vars(parent):

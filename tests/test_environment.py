@@ -31,3 +31,15 @@ def test_every_dependency_has_an_exact_version_and_no_address():
     pinned = {re.sub(r"[-_.]+", "-", k).lower() for k in pinned}
     assert {re.split(r"[<>=\[]", d)[0].lower() for d in wanted} - {"pcma-lib"} <= pinned
     assert "://" not in (ROOT / "constraints.txt").read_text()
+
+
+def test_the_workflows_run_targets_of_the_makefile_and_the_main_jobs_are_there():
+    make = (ROOT / "Makefile").read_text()
+    steps = []
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for job in yaml.safe_load(path.read_text())["jobs"].values():
+            steps += [step["run"] for step in job["steps"] if "run" in step]
+    targets = {step.split()[1] for step in steps}
+    assert all(step.startswith("make ") for step in steps)
+    assert targets == {"lint", "code", "lessons", "wheel", "browser", "site"}
+    assert all(re.search(rf"^{target}:", make, re.M) for target in targets)

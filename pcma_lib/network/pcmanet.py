@@ -17,9 +17,10 @@ STAGES = 4
 class PCMAOutput(NamedTuple):
     """What a forward pass gives.
 
-    stages: (O_1, .., O_4), finest first, each [B, T, K, h, w] at the size at which its stage computed it.
-    masks: (M_3, M_2, M_1), coarsest first, each [B, T, 1, h, w], 1 = the token was kept as a query. M_1 has an eighth of
-        the frames' height and width. A network without masks gives its logits at the frames' size.
+    Shapes:
+        stages: (O_1, .., O_4), finest first, each [B, T, K, h, w] at the size at which its stage computed it.
+        masks: (M_3, M_2, M_1), coarsest first, each [B, T, 1, h, w], 1 = the token was kept as a query. M_1 has an eighth
+            of the frames' height and width. A network without masks gives its logits at the frames' size.
     """
 
     stages: tuple[Tensor, ...]

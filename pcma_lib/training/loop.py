@@ -281,7 +281,7 @@ def test(
 
     The measures become the section "test" of the run's result.json, with what was measured: the split's fingerprint, the
     model's origin, and the version, commit and hash of the code that measured. So do those of further splits whose names
-    begin with "test_". Several processes share the clips.
+    begin with `test_`. Several processes share the clips.
 
     Args:
         folder: of the run. data: measured in place of the test split that the run's configuration names.
