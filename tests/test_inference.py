@@ -162,7 +162,7 @@ def test_an_exported_program_takes_any_number_of_clips_and_seconds(options):
 def test_an_exported_file_runs_without_this_library(tmp_path):
     model = AudioVisualModel.demo()
     export(model, tmp_path / "model.pt2")
-    frames, log_mel = torch.randn(1, 2, 3, 96, 96), torch.randn(1, 2, 1, 96, 64)
+    frames, log_mel = torch.randn(1, 2, 3, 128, 128), torch.randn(1, 2, 1, 96, 64)
     torch.save((frames, log_mel), tmp_path / "inputs.pt")
     code = """import sys, torch
 sys.modules["pcma_lib"] = None

@@ -59,10 +59,14 @@ def promised_seconds(tracks: Sequence[av.stream.Stream], origin: Fraction) -> fl
     return max(0, float(min([*whole, max(ends)] if ends else whole, default=0) - origin))
 
 
-def decode_pictures(path: str | Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-    """Every (time, frame) in order. Times are Fractions of seconds from the file's start; so are pts, which always rise."""
+def decode_pictures(path: str | Path, threads: int = 0) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+    """Every (time, frame) in order. Times are Fractions of seconds from the file's start; so are pts, which always rise.
+
+    Args:
+        threads: that decode; 0 takes as many as there are cores.
+    """
     with open_track(path, "video") as (track, origin):
-        track.thread_type, track.codec_context.thread_count = "AUTO", 0
+        track.thread_type, track.codec_context.thread_count = "AUTO", threads
         shift, last = round(origin / track.time_base), -1
         for frame in track.container.decode(track):
             before, frame.pts = last, max(last + 1, (frame.pts or 0) - shift)
