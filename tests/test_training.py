@@ -59,16 +59,21 @@ def test_a_run_leaves_its_files_and_a_model_that_can_be_evaluated(demo, tmp_path
         fit(config(demo), tmp_path / "run", progress=False)
 
 
-def test_the_best_model_is_that_of_the_best_validation(demo, tmp_path, monkeypatch):
+def test_the_best_model_is_that_of_the_best_validation_by_the_whole_set(demo, tmp_path, monkeypatch):
     scores, weights = iter((0.2, 0.6, 0.4)), {}
-    monkeypatch.setattr("pcma_lib.training.loop.evaluate", lambda *_, **__: {"miou": next(scores)})
+
+    def evaluated(*_, **__):
+        score = next(scores)
+        return {"miou": 1 - score, "miou_whole_set": score}
+
+    monkeypatch.setattr("pcma_lib.training.loop.evaluate", evaluated)
 
     def remember(row):
         if row["epoch"] % 1 == 0:
             weights[row["epoch"]] = load_tensors(tmp_path / "last.safetensors")
 
     result = fit(config(demo, epochs=3), tmp_path, progress=False, after_step=remember)
-    assert (result["best"]["miou"], result["last"]["miou"]) == (0.6, 0.4)
+    assert (result["best"]["miou_whole_set"], result["last"]["miou_whole_set"]) == (0.6, 0.4)
     best = load_tensors(result["best_checkpoint"])
     assert [all(torch.equal(best[k], v) for k, v in kept.items()) for kept in weights.values()] == [False, True, False]
 
