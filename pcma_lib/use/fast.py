@@ -169,8 +169,7 @@ class Replayed(nn.Module):
 def half_precision(model: nn.Module) -> torch.dtype | None:
     """The 16-bit type for a model on a GPU: float16, which is finer, unless a value leaves its range on frames and sounds
     three times as strong as usual; then bfloat16 where the GPU computes it, else None."""
-    size = next((m.size for m in model.modules() if isinstance(m, VisualPyramid)), None) or (64, 64)
-    frames, sound = (3 * x for x in _example(model, size))
+    frames, sound = (3 * x for x in _example(model))
     expected, found = (m(frames, sound).stages[0] for m in (model, FinestOnly(copy.deepcopy(model), torch.float16)))
     if torch.isfinite(found).all() and _agree(expected, found, 0.1):
         return torch.float16
@@ -183,8 +182,12 @@ def _for_inference(model, dense):
     return model
 
 
-def _example(model, size, clips=1, seconds=1):
-    """Frames and sound as a model takes them; waves, so that no random number is used up."""
+def _example(model, size=None, clips=1, seconds=1):
+    """Frames and sound as a model takes them; waves, so that no random number is used up.
+
+    size: (height, width); None takes that of an encoder that is tied to one, else 64 px.
+    """
+    size = size or next((m.size for m in model.modules() if isinstance(m, VisualPyramid)), None) or (64, 64)
     like = next(model.parameters())
     sound = (1, 96, 64) if hasattr(model, "embed") else (128,)
     shapes = (clips, seconds, 3, *size), (clips, seconds, *sound)
@@ -194,8 +197,7 @@ def _example(model, size, clips=1, seconds=1):
 @torch.no_grad()
 def _folded(model):
     """The model with its batch norms folded; a model whose modules don't run in their order is left as it is."""
-    size = next((m.size for m in model.modules() if isinstance(m, VisualPyramid)), None) or (64, 64)
-    example, folded = _example(model, size), _fold_batch_norms(copy.deepcopy(model))
+    example, folded = _example(model), _fold_batch_norms(copy.deepcopy(model))
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         if _agree(model(*example).stages[0], folded(*example).stages[0]):
             return folded
