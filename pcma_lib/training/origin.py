@@ -15,6 +15,7 @@ from .config import TrainConfig
 from .data import clip_names
 
 DECISIVE = ("network", "data", "training", "measure")
+TYPED = ("commands.py", "__main__.py")  # what only reads a command line
 ORIGIN = ("version", "commit", "code", "preset", "data", "seed", "seconds", "steps")
 
 
@@ -45,7 +46,8 @@ def code() -> dict:
 def code_hash() -> str:
     """Changes when the network, the data, the training or the measures do; not with comments, docstrings and type hints."""
     root, found = Path(pcma_lib.__file__).parent, hashlib.sha256()
-    for path in [root / "losses.py", *sorted(p for room in DECISIVE for p in (root / room).glob("*.py"))]:
+    paths = sorted(p for room in DECISIVE for p in (root / room).glob("*.py") if p.name not in TYPED)
+    for path in [root / "losses.py", *paths]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
