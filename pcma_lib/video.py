@@ -258,11 +258,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--image-size", type=int, help="pixels; left out: the size that the checkpoint names")
     parser.add_argument("--fps", type=float, help="masks a second; left out: one, as trained")
     parser.add_argument("--side-by-side", action="store_true", help="original, probability and confidence")
+    parser.add_argument(
+        "--gated", action="store_true", help="compute the finest stage only where the one before is in doubt"
+    )
     given = vars(parser.parse_args(arguments))
     try:
-        checkpoint = given.pop("checkpoint")
+        checkpoint, gated = given.pop("checkpoint"), given.pop("gated")
         model = AudioVisualModel.load(checkpoint) if checkpoint else AudioVisualModel.demo()
-        model = fast(model.to(best_device()))
+        model = fast(model.to(best_device()), gated=gated)
         print(json.dumps(mark_video(model=model, **given), indent=2))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

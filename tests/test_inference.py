@@ -9,7 +9,8 @@ from pcma_lib import AudioVisualModel, AVSBaseline, PCMANet, PCMAOutput
 from pcma_lib.benchmark import _calibrated, inference, loading, training
 from pcma_lib.network.layers import CBR, resize
 from pcma_lib.network.qsca import choose_path
-from pcma_lib.use.fast import FinestOnly, UpsampledCBR, Winograd, export, fast
+from pcma_lib.use.convolutions import UpsampledCBR, Winograd
+from pcma_lib.use.fast import FinestOnly, export, fast
 
 
 def inputs(size, t=3):

@@ -12,6 +12,8 @@ from accelerate import PartialState
 from ..data.avsbench import DATASETS
 from ..measure.evaluation import evaluate, table
 from ..use.checkpoints import write_json
+from ..use.fast import fast
+from ..use.gated import gated_shares
 from ..use.model import AudioVisualModel
 from .config import TrainConfig
 from .loop import fit, test
@@ -41,6 +43,9 @@ def main(arguments: list[str] | None = None) -> None:
     measuring.add_argument("--dataset", default="avss", help="layout of the data")
     measuring.add_argument("--split", default="test", help="the stamps also have test_photographs and test_sounds")
     measuring.add_argument("--image-size", type=int, help="pixels; left out: the checkpoint's")
+    measuring.add_argument(
+        "--gated", type=float, nargs="?", const=0.99, metavar="C", help="the finest stage only where confidence is below C"
+    )
     measuring.add_argument("--output", metavar="FILE", help="also write them to this JSON file")
     given = parser.parse_args(arguments)
     try:
@@ -88,8 +93,13 @@ def _evaluate(given):
     model = AudioVisualModel.load(given.checkpoint).to(best_device())
     options = {"semantic": True} if model.settings.get("num_classes", 1) > 1 else {}
     data = DATASETS.find(given.dataset)(given.data, given.split, image_size=model.picture_size(given.image_size), **options)
+    if given.gated:
+        model = fast(model, gated=given.gated)
     result = evaluate(model, data, controls="all")
+    result |= {"gated": shares} if (shares := gated_shares(model)) else {}
     print(table(result))
+    if shares:
+        print("\nthe finest stage: " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
     if given.output:
         write_json(given.output, result)
 

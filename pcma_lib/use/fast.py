@@ -3,28 +3,28 @@
 import copy
 import io
 import warnings
-from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..data.files import write_atomically
-from ..network.fusion import GuidedFusion, Head
-from ..network.layers import CBR
+from ..network.fusion import Head
 from ..network.pcmanet import PCMAOutput
 from ..network.qsca import choose_path
 from ..network.visual import VisualPyramid
+from .convolutions import UpsampledFusion, Winograd
+from .gated import Gated
 from .inputs import ASSUMED
 
+CAPACITY = 0.5  # share of the tiles that a gated model computes at each call on a GPU
 
-def fast(model: nn.Module, compile: bool = False) -> nn.Module:
+
+def fast(model: nn.Module, compile: bool = False, gated: bool | float = False) -> nn.Module:
     """A copy of a model for inference, with the same call and, within rounding, the same O_1.
 
     Batch norms are folded into the convolutions before them, tensors are channels-last, grouped 1x1 convolutions are one
@@ -36,12 +36,25 @@ def fast(model: nn.Module, compile: bool = False) -> nn.Module:
         model: an `AudioVisualModel`, `PCMANet` or `AVSBaseline`, on the device where it will run.
         compile: True hands the copy to torch.compile as one graph (needs a compiler, and a minute or more for the first
             call).
+        gated: True computes the finest stage only where the stage before is less confident than 0.99, or near an outline,
+            see `Gated`; a number from 0.5 to 1 is another confidence. Logits of the rest are O_2, grown.
 
     Returns:
         nn.Module in evaluation mode, for inference alone: it can be neither trained nor saved.
+
+    Raises:
+        ValueError: gated together with compile, or for a model whose network `Gated` refuses.
     """
+    if compile and gated:
+        raise ValueError("a gated model can't be compiled: its shapes depend on the picture")
     model = _folded(_for_inference(model, dense=True if compile else None))
     gpu = next(model.parameters()).device.type == "cuda"
+    if gated:
+        options = {"confident": 0.99 if gated is True else gated, "capacity": CAPACITY if gpu else None}
+        if hasattr(model, "network"):
+            model.network = Gated(model.network, **options)
+        else:
+            model = Gated(model, **options)
     if not gpu:
         _replace(model, UpsampledFusion)
         if not compile:
@@ -243,120 +256,3 @@ def _dense(conv):
     dense.weight.data = torch.block_diag(*conv.weight.flatten(1).chunk(conv.groups))[..., None, None]
     dense.bias = conv.bias
     return dense.requires_grad_(False)
-
-
-@lru_cache(maxsize=64)
-def _growth(length, longer, dtype):
-    """[3, longer, length]: for each tap, linear growth and then the tap's shift, zeros outside."""
-    grown = F.interpolate(torch.eye(length)[None], size=longer, mode="linear")[0].T
-    return F.pad(grown, [0, 0, 1, 1]).unfold(0, longer, 1).mT.to(dtype)
-
-
-class UpsampledCBR(nn.Module):
-    """CBR(resize(x, size)) of a folded 3x3 `CBR`, its channels mixed before the map grows.
-
-    A tap of the convolution is a matrix over channels, bilinear growth a matrix over rows and one over columns, and the
-    two don't touch each other's axis: so all nine taps mix channels at the small size, and one product a direction does
-    growth, shift and sum. When height and width double, it costs 9 C^2 h w + 3 (2 w)(3 w) C h + (2 h)(3 h)(2 w) C for a
-    map of h x w, where the convolution costs 36 C^2 h w.
-
-    Shapes:
-        features: [N, C, h, w]; size: (H, W). Returns [N, C', H, W], channels last.
-    """
-
-    def __init__(self, cbr: CBR) -> None:
-        super().__init__()
-        conv = cbr[0]
-        self.register_buffer("weight", conv.weight.detach().permute(2, 1, 3, 0).flatten(2).contiguous())  # [dy, C, (dx, C')]
-        self.register_buffer("bias", conv.bias.detach())
-        self.dtype = conv.weight.dtype
-
-    @torch.autocast("cpu", enabled=False)  # else 16-bit products would come to 32-bit places
-    def forward(self, features: Tensor, size: Sequence[int]) -> Tensor:
-        features, (height, width) = features.to(self.dtype), size
-        n, c, h, w = features.shape
-        rows = _growth(h, height, self.dtype).transpose(0, 1).flatten(1)  # [H, (dy, h)]
-        columns = _growth(w, width, self.dtype).permute(1, 2, 0).flatten(1).expand(h, -1, -1)  # [h, W, (w, dx)]
-        out = features.new_empty(n, height, width * len(self.bias))
-        wide = features.new_empty(3, h, width, len(self.bias))
-        for frame, grown in zip(features.permute(0, 2, 3, 1), out):  # a frame at a time stays in the cache
-            for weight, row in zip(self.weight, wide):
-                mixed = frame.reshape(h * w, c) @ weight  # [(h, w), (dx, C')]
-                torch.bmm(columns, mixed.view(h, 3 * w, -1), out=row)
-            torch.mm(rows, wide.view(3 * h, -1), out=grown)
-            grown.view(-1, len(self.bias)).add_(self.bias).relu_()
-        return out.view(n, height, width, -1).permute(0, 3, 1, 2)
-
-
-class Winograd(nn.Module):
-    """A 3x3 convolution by minimal filtering, F(4x4, 3x3) of Lavin and Gray (CVPR 2016, arXiv:1509.09308, section 4).
-
-    A tile of 6 x 6 inputs and the taps are each brought to 36 coordinates, in which the convolution is one product a
-    coordinate; these give 4 x 4 outputs. That is 36 products where the convolution takes 144, and moving the tiles costs
-    memory traffic, so small maps go to the convolution itself. In float32 it is good to some 5e-5 of the outputs' scatter.
-
-    Shapes:
-        features: [N, C, H, W]. Returns [N, C', H, W], channels last.
-    """
-
-    CHANNELS, PIXELS = 256, 28 * 28  # from where on it is faster
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.conv = conv
-        tile = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0]]
-        tile += [[0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]
-        taps = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]
-        pixels = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
-        tile, pixels, self._taps = (torch.tensor(matrix).to(conv.weight) for matrix in (tile, pixels, taps))
-        self.register_buffer("tile", torch.kron(tile, tile))
-        self.register_buffer("pixels", torch.kron(pixels, pixels))
-        self.dtype, self._weight = conv.weight.dtype, None
-
-    @classmethod
-    def fits(cls, conv: nn.Module) -> bool:
-        """Whether a module is a convolution that this can replace, and wide enough to gain by it."""
-        same = isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3) and conv.padding == (1, 1)
-        plain = same and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
-        return plain and conv.in_channels >= cls.CHANNELS
-
-    @torch.autocast("cpu", enabled=False)
-    def forward(self, features: Tensor) -> Tensor:
-        features = features.to(self.dtype)
-        n, c, h, w = features.shape
-        if h * w < self.PIXELS:
-            return self.conv(features)
-        if self._weight is None:  # four times the convolution's memory, taken only where it is used; [36, C, C']
-            taps = self._taps / 24
-            self._weight = torch.einsum("ay,bx,ocyx->abco", taps, taps, self.conv.weight).flatten(0, 1).contiguous()
-        high, wide = -(-h // 4), -(-w // 4)
-        out = features.new_empty(n, 4 * high, 4 * wide, self.conv.out_channels)
-        for frame, grown in zip(features.permute(0, 2, 3, 1), out):  # a frame at a time stays in the cache
-            padded = F.pad(frame, [0, 0, 1, 4 * wide - w + 1, 1, 4 * high - h + 1])
-            tiles = padded.unfold(0, 6, 4).unfold(1, 6, 4).permute(3, 4, 0, 1, 2).reshape(36, -1)
-            products = torch.bmm((self.tile @ tiles).view(36, high * wide, c), self._weight)
-            pixels = (self.pixels @ products.view(36, -1)).view(4, 4, high, wide, -1)
-            grown.view(high, 4, wide, 4, -1).copy_(pixels.permute(2, 0, 3, 1, 4))
-            if self.conv.bias is not None:
-                grown.add_(self.conv.bias)
-        return out[:, :h, :w].permute(0, 3, 1, 2)
-
-
-class UpsampledFusion(nn.Module):
-    """A folded `GuidedFusion` whose guide and coarser features grow inside `UpsampledCBR`."""
-
-    def __init__(self, fusion: GuidedFusion) -> None:
-        super().__init__()
-        self.guide = UpsampledCBR(fusion.guide)
-        self.coarse = fusion.coarse and UpsampledCBR(fusion.coarse)
-        self.out = fusion.out
-
-    @staticmethod
-    def fits(module: nn.Module) -> bool:
-        return isinstance(module, GuidedFusion) and not isinstance(module.guide[1], nn.BatchNorm2d)
-
-    def forward(self, visual: Tensor, guide: Tensor, coarser: Tensor | None = None) -> Tensor:
-        fused = self.guide(guide, visual.shape[-2:]).add_(visual)
-        if self.coarse is not None:
-            fused = self.coarse(coarser, visual.shape[-2:]).add_(fused)
-        return self.out(fused)
