@@ -2,10 +2,11 @@ import json
 
 import pytest
 
+from pcma_lib import PCMANet
 from pcma_lib.sweep import SWEEPS, TABLE_IV, main, run_rows
 from pcma_lib.training.config import RATES, TrainConfig
 from pcma_lib.training.origin import code_hash
-from pcma_lib.use.model import AudioVisualModel
+from pcma_lib.use.model import NETWORKS, AudioVisualModel
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)
@@ -58,9 +59,11 @@ def test_a_row_of_classes_is_measured_too(demo, tmp_path):
     assert row["test"]["clips"] == 6 and 0 <= row["test"]["miou_without_background"] <= 1 and "controls" not in row["test"]
 
 
-def test_each_network_takes_the_rate_that_suits_it_unless_another_is_given():
+def test_each_network_takes_the_rate_that_suits_it_unless_another_is_given(monkeypatch):
     rates = RATES["demo"]
     assert TrainConfig.preset("demo").learning_rate == rates["pcmanet"]
     assert TrainConfig.preset("demo", network="avs").learning_rate == rates["avs"]
     assert TrainConfig.preset("demo", listen=False).learning_rate == rates["vision only"]
     assert TrainConfig.preset("demo", network="avs", learning_rate=0.5).learning_rate == 0.5
+    monkeypatch.setitem(NETWORKS, "mine", PCMANet)
+    assert TrainConfig.preset("demo", network="mine").learning_rate == rates["pcmanet"]

@@ -129,7 +129,8 @@ class TrainConfig:
         config = cls(**{**PRESETS.get(name, {}), "preset_name": name, **changes})
         kind = config.network if config.listen else "vision only"
         if "learning_rate" not in changes:
-            config.learning_rate = RATES.get(name, {}).get(kind, config.learning_rate)
+            rates = RATES.get(name, {})  # a registered network takes PCMANet's
+            config.learning_rate = rates.get(kind, rates.get("pcmanet", config.learning_rate))
         return config
 
     def model_settings(self) -> dict:
