@@ -1,6 +1,7 @@
 """How fast, on this machine: a plain model against `fast`, plain training against `fit`'s own, and the loader.
 
 python -m pcma_lib.benchmark inference --batch 1 8
+python -m pcma_lib.benchmark inference --gated data/demo
 python -m pcma_lib.benchmark training --backbone pvt_v2_b5 --batch 4 16
 python -m pcma_lib.benchmark loading --data data/AVSBench/Single-source --dataset s4 --workers 4
 """
@@ -16,17 +17,19 @@ from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from .data.avsbench import DATASETS
+from .data.avsbench import AVSS, DATASETS
 from .data.clip import Clip, collate
-from .measure.complexity import seconds_per_call
+from .measure.complexity import count_macs, seconds_per_call
 from .network.qsca import choose_path
 from .training.config import TrainConfig
 from .training.model import best_device, best_precision, prepare_for_speed
 from .training.steps import TrainStep, make_optimizer
 from .use.fast import fast
+from .use.gated import Gated, doubtful, stage_macs
 from .use.model import NETWORKS, AudioVisualModel
 
 
@@ -79,11 +82,15 @@ HEADER = "| | clips a call | clips/s | against plain | peak memory, GB |\n| --- 
 
 def inference(
     network: str = "pcmanet", backbone: str = "resnet50", batches: Sequence[int] = (1, 8), image_size: int = 224,
-    compile: bool = False, calls: int = 5,
+    compile: bool = False, calls: int = 5, gated: str | Path | None = None,
 ) -> Iterator[str]:  # fmt: skip
     """Yield a table's lines: the plain float32 model, and `fast`; five frames a clip, VGGish left out.
 
     The last line says by how much the two differ, as the largest difference of a logit in standard deviations.
+
+    Args:
+        gated: a folder of composed clips adds the gated decoder. The model's weights are random, so the clips' true
+            outlines stand in for those of O_2: the gate does the work that it would do for a model that has learned them.
     """
     device = best_device()
     torch.manual_seed(0)
@@ -92,20 +99,44 @@ def inference(
     rows = {"plain float32": model, "fast": fast(model)}
     if compile:
         rows["fast, compiled"] = fast(model, compile=True)
+    if gated:
+        rows["fast, gated"] = fast(model, gated=True)
+        gate = next(m for m in rows["fast, gated"].modules() if isinstance(m, Gated))
+        counted, shares = count_macs(model, *_inputs(1, image_size, device)), []
+        doubts = _true_doubts(gated, image_size).to(device)
     yield HEADER
     differences = []
     for batch in batches:
         frames, sound = _inputs(batch, image_size, device)
+        if gated:
+            middle = torch.arange(batch) % len(doubts) + max(0, (len(doubts) - batch) // 2)  # the clips of usual outlines
+            doubt = doubts[middle % len(doubts)].flatten(0, 1)
+            gate.doubt = lambda logits, doubt=doubt: doubt
         calls_of = {name: partial(_predict, model, frames, sound) for name, model in rows.items()}
         yield from _compared(calls_of, batch, calls)
-        plain, *others = (call() for call in calls_of.values())
+        plain, *others = (call() for name, call in calls_of.items() if "gated" not in name)
         differences += [((plain - other).abs().max() / plain.std()).item() for other in others]
+        if gated:
+            tiles, computed = (x.double().mean().item() for x in gate.tiles_of(doubt))
+            macs = stage_macs(counted, tiles, computed) / counted[""]
+            note = f"{tiles:.1%} of the tiles active, {computed:.1%} computed, {macs:.3f} of the operations"
+            shares.append(f"gated, {batch} clips: {note}")
     yield f"\nlargest difference of a logit, in standard deviations of the logits: {max(differences):.1e}"
+    if gated:
+        yield from shares
 
 
 @torch.no_grad()
 def _predict(model, frames, sound):
     return model(frames, sound).finest
+
+
+def _true_doubts(folder, image_size, clips=24):
+    """What `doubtful` says of perfect predictions O_2, five frames a clip: [clips, 5, 1, h, w], by the tiles to compute."""
+    data = AVSS(folder, "test", image_size)
+    masks = torch.cat([data[i % len(data)].masks[:5] for i in range(clips)]).float()[:, None]
+    doubts = doubtful(200 * (F.adaptive_avg_pool2d(masks, image_size // 8) - 0.5)).unflatten(0, (clips, 5))
+    return torch.stack(sorted(doubts, key=lambda one: Gated.tiles_of(one)[1].sum().item()))
 
 
 def _inputs(batch, image_size, device):
@@ -186,6 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
         measuring.add_argument("--backbone", default="resnet50")
         measuring.add_argument("--batch", dest="batches", type=int, nargs="+", default=batches)
         measuring.add_argument("--compile", action="store_true")
+    commands.choices["inference"].add_argument("--gated", metavar="DATA", help="also the gated decoder, by clips' outlines")
     reading = commands.add_parser("loading")
     reading.add_argument("--data", required=True)
     reading.add_argument("--dataset", default="avss", choices=sorted(DATASETS))

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -236,6 +237,10 @@ def test_the_benchmark_prints_a_table(demo):
     assert [line.count("|") for line in lines[1:3]] == [6, 6]
     limit = 0.2 if torch.cuda.is_available() else 1e-3  # there `fast` computes in half precision
     assert 0 < float(lines[-1].split()[-1]) < limit
+    *rows, _, note = inference(backbone="resnet18", batches=(1,), image_size=64, calls=1, gated=demo)
+    assert rows[4].startswith("| fast, gated | 1 |")
+    active, computed, operations = (float(x) for x in re.findall(r"[\d.]+(?=%| of the op)", note))
+    assert 0 < active < computed < 100 and 0.4 < operations < 1
     assert len([*training(backbone="resnet18", batches=(2,), image_size=64, calls=1)]) == 3
     (line,) = loading(demo, batch=2, image_size=64, workers=0, clips=4)
     assert float(line.split()[0]) > 0

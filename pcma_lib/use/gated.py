@@ -31,6 +31,16 @@ def gated_shares(model: nn.Module) -> dict[str, float]:
     return next((m.shares for m in model.modules() if isinstance(m, Gated)), {})
 
 
+def stage_macs(counted: dict[str, int], active: float, computed: float) -> float:
+    """Multiply-accumulates of a PCMANet whose stage 1 is gated.
+
+    Args:
+        counted: those of the dense network, as `complexity.count_macs` gives them. active, computed: `Gated.shares`.
+    """
+    head, before = counted["heads.0"], sum(counted[f"{part}.0"] for part in ("pyramid.project", "avga", "qsca", "fusion"))
+    return counted[""] - head - before + head * active + before * computed
+
+
 class Gated(nn.Module):
     """A PCMANet whose stage 1 works on tiles: O_1 where `doubtful` says so of O_2, and O_2 grown elsewhere.
 
@@ -48,7 +58,8 @@ class Gated(nn.Module):
 
     Attributes:
         shares: over all frames so far, the share of "active" tiles, of those "computed", which are active ones and their
-            neighbours, and of frames that took the "dense" way. With a capacity nothing is counted.
+            neighbours, and of frames that took the "dense" way, whose tiles are all
+            active. With a capacity nothing is counted.
 
     Shapes: those of PCMANet. The masks are M_3 to M_1 as ever.
 
@@ -102,26 +113,38 @@ class Gated(nn.Module):
             finest = self._on_tiles(*tiles, encoded, known, sound, audio, masks[-1], valid, fused, logits)
         return PCMAOutput((finest.unflatten(0, clips), *stages), tuple(masks))
 
+    def doubt(self, logits: Tensor) -> Tensor:
+        """The rule of the gate, [N, K, h, w] -> [N, 1, h, w] bool; to try another one, set this attribute."""
+        return doubtful(logits, self.confident)
+
+    @staticmethod
+    def tiles_of(doubt: Tensor) -> tuple[Tensor, Tensor]:
+        """The active tiles and those to compute, each [N, rows, columns] bool, of doubts [N, 1, h, w]."""
+        active = F.max_pool2d(doubt.float(), TILE // 2)[:, 0] > 0
+        return active, _grown(active)
+
     def _tiles(self, logits):
         """The tiles to compute and the active ones, each as frame, row and column [3, n]; which of the latter take O_1; and
         the shares of the active tiles and of those to compute."""
-        doubt = F.avg_pool2d(doubtful(logits, self.confident).float(), TILE // 2)[:, 0]  # [N, rows, columns]
-        active = doubt > 0
+        doubt = self.doubt(logits)
+        active, near = self.tiles_of(doubt)
         if self.capacity is None:
-            near = _grown(active)
             shares = [x.float().mean().item() for x in (active, near)]
             self._count(len(logits), *shares)
             return near.nonzero().T, active.nonzero().T, None, *shares
-        count = max(1, round(self.capacity * doubt.numel()))
-        at = doubt.flatten().topk(max(1, count // 2)).indices
+        count = max(1, round(self.capacity * active.numel()))
+        most = F.avg_pool2d(doubt.float(), TILE // 2).flatten()
+        at = most.topk(max(1, count // 2)).indices
         active = active & _only(at, active)
         near_at = _grown(active).flatten().float().topk(count).indices
-        takes = active & ~_grown(~_only(near_at, active) & _grown(active))
-        near, chosen = (torch.stack(torch.unravel_index(x, doubt.shape)) for x in (near_at, at))
+        takes = active & ~_grown(_grown(active) & ~_only(near_at, active))
+        near, chosen = (torch.stack(torch.unravel_index(x, active.shape)) for x in (near_at, at))
         return near, chosen, takes.flatten()[at], None, self.capacity
 
     def _count(self, frames, active, computed):
-        new = {"active": active, "computed": computed, "dense": float(active > 0 and computed > self.most)}
+        if dense := active > 0 and computed > self.most:
+            active = computed = 1.0
+        new = {"active": active, "computed": computed, "dense": float(dense)}
         self._frames += frames
         for name, share in new.items():
             before = self.shares.get(name, 0.0)
