@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from pcma_lib import AudioVisualModel
+from pcma_lib import AudioVisualModel, PCMAOutput
 from pcma_lib.data.avsbench import AVSS
 from pcma_lib.data.clip import Clip
 from pcma_lib.measure.evaluation import evaluate
@@ -124,6 +124,31 @@ def test_float16_logits_stay_within_a_fiftieth_of_their_scatter_and_calls_do_not
             outs.append((out.finest, expected))
     for found, expected in outs:
         assert (found - expected).abs().max() < 2e-2 * expected.std()
+
+
+def test_a_gated_model_is_replayed_and_as_good(demo):
+    model = AudioVisualModel.demo().cuda()
+    quick = fast(model, gated=True)
+    data = AVSS(demo, "test", model.picture_size())
+    expected, found = (evaluate(m, data, 4, controls="all") for m in (model, quick))
+    assert quick._graphs
+    assert found["miou"] == pytest.approx(expected["miou"], abs=5e-3)
+    for name, row in expected["controls"].items():
+        assert found["controls"][name]["marked"] == pytest.approx(row["marked"], abs=5e-3)
+
+
+def test_what_no_graph_can_hold_is_computed_with_a_warning():
+    class Waits(torch.nn.Module):
+        inputs = {}
+
+        def forward(self, frames, sound, valid=None):
+            return PCMAOutput((frames * sound.sum().item(),))
+
+    model, frames, sound = Replayed(Waits()), torch.ones(1, 1, 3, 4, 4).cuda(), torch.ones(1, 1, 2).cuda()
+    model(frames, sound)
+    with pytest.warns(UserWarning, match="without a CUDA graph"):
+        assert model(frames, sound).stages[0].sum() == 96
+    assert model(frames, sound).stages[0].sum() == 96
 
 
 def test_a_model_whose_values_leave_float16_takes_bfloat16():

@@ -108,14 +108,17 @@ def test_gathering_tokens_would_wait(monkeypatch):
 
 
 @pytest.mark.parametrize("network, backbone", [("pcmanet", "resnet18"), ("pcmanet", "pvt_v2_b0"), ("avs", "resnet18")])
-def test_the_fast_model_is_on_the_gpu_and_waits_for_nothing(network, backbone, monkeypatch):
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_fast_model_is_on_the_gpu_and_waits_for_nothing(network, backbone, gated, monkeypatch):
+    if gated and network == "avs":
+        pytest.skip("has no stage before the last")
     config = TrainConfig(network=network, backbone=backbone, channels=32)
     model = AudioVisualModel(**config.model_settings(), pretrained=False)
     kinds = set()
     monkeypatch.setattr(speed, "_agree", lambda expected, found: expected.shape == found.shape)  # no values to compare
     monkeypatch.setattr(speed, "half_precision", lambda model: torch.bfloat16)
     with pretended_gpu(monkeypatch):
-        quick = speed.fast(to_gpu(model))
+        quick = speed.fast(to_gpu(model), gated=gated)
         for module in quick.modules():
             if isinstance(module, nn.Conv2d):
                 module.register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))

@@ -12,7 +12,7 @@ from ..network.layers import CBR
 
 TILE = 4  # pixels a side of a tile
 # Four pixels in a row become six of a map of twice the size: those of the two in the middle, and one on each side.
-GROWTH = torch.tensor([[3, 1, 0, 0], [1, 3, 0, 0], [0, 3, 1, 0], [0, 1, 3, 0], [0, 0, 3, 1], [0, 0, 1, 3]]) / 4
+QUARTERS = [[3, 1, 0, 0], [1, 3, 0, 0], [0, 3, 1, 0], [0, 1, 3, 0], [0, 0, 3, 1], [0, 0, 1, 3]]
 
 
 @lru_cache(maxsize=64)
@@ -163,7 +163,8 @@ class TileCBR(nn.Module):
             weight = conv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # [(dy, dx, C), C']
         self.register_buffer("weight", weight.detach().clone())
         self.register_buffer("bias", conv.bias.detach().clone())
-        self.register_buffer("growth", torch.kron(GROWTH, GROWTH).to(weight))
+        growth = torch.tensor(QUARTERS).to(weight, non_blocking=True) / 4
+        self.register_buffer("growth", torch.kron(growth, growth))
 
     def forward(self, rows: Tensor, at: Tensor, inside: Tensor) -> Tensor:
         out = rows.new_empty(TILE * TILE, at.shape[1], len(self.bias))

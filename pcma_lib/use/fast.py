@@ -143,7 +143,8 @@ class Replayed(nn.Module):
     """A model on a GPU whose calls are replayed as CUDA graphs, one a shape of its inputs.
 
     A call then costs the processor one launch instead of a thousand. A shape is captured when it comes for the second time;
-    the least used one of `MOST` makes room for another. The graphs share their memory, which stays taken.
+    the least used one of `MOST` makes room for another. The graphs share their memory, which stays taken. A shape that can't
+    be captured is computed as ever, with a warning.
 
     Shapes: those of the model.
     """
@@ -153,7 +154,7 @@ class Replayed(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model, self.inputs = model, model.inputs
-        self._graphs, self._seen, self._pool = {}, set(), None
+        self._graphs, self._seen, self._refused, self._pool = {}, set(), set(), None
 
     @torch.no_grad()
     def forward(self, frames: Tensor, sound: Tensor, valid: Tensor | None = None) -> PCMAOutput:
@@ -162,7 +163,15 @@ class Replayed(nn.Module):
         if key not in self._seen:  # this first call also warms up what is captured later
             self._seen.add(key)
             return self.model(*given)
-        graph, held, out = self._graphs[key] = self._graphs.pop(key, None) or self._capture(given)
+        if key in self._refused:
+            return self.model(*given)
+        try:
+            graph, held, out = self._graphs[key] = self._graphs.pop(key, None) or self._capture(given)
+        except RuntimeError as error:  # a network of somebody's own may do what no graph can hold
+            self._refused.add(key)
+            shape = list(frames.shape)
+            warnings.warn(f"frames {shape} are computed without a CUDA graph, which is slower: {error}", stacklevel=2)
+            return self.model(*given)
         for place, new in zip(held, given):
             place.copy_(new, non_blocking=True)
         graph.replay()

@@ -52,8 +52,9 @@ class Gated(nn.Module):
         network: a PCMANet in evaluation mode with its batch norms folded into the convolutions, as `fast` makes it.
         confident: c, see `doubtful`; 1 makes every tile active.
         most: share of the tiles computed above which the dense stage takes less time.
-        capacity: None computes the tiles that are needed. A share computes as many tiles at each call, so that no shape
-            depends on the picture, as a CUDA graph needs it; the most doubtful come first, and for the rest O_2 stays.
+        capacity: None computes the tiles that are needed. A share of all tiles computes as many at each call, half of them
+            active, so that no shape depends on the picture, as a CUDA graph needs it. The most doubtful come first, and for
+            the rest O_2 stays.
         minimal: wide convolutions by minimal filtering, as in `Winograd`; None on a CPU alone.
 
     Attributes:
@@ -124,8 +125,8 @@ class Gated(nn.Module):
         return active, _grown(active)
 
     def _tiles(self, logits):
-        """The tiles to compute and the active ones, each as frame, row and column [3, n]; which of the latter take O_1; and
-        the shares of the active tiles and of those to compute."""
+        """The tiles to compute and the active ones, as frame, row and column; which of the latter take O_1; and the shares of
+        the active tiles and of those to compute."""
         doubt = self.doubt(logits)
         active, near = self.tiles_of(doubt)
         if self.capacity is None:
@@ -134,11 +135,12 @@ class Gated(nn.Module):
             return near.nonzero().T, active.nonzero().T, None, *shares
         count = max(1, round(self.capacity * active.numel()))
         most = F.avg_pool2d(doubt.float(), TILE // 2).flatten()
-        at = most.topk(max(1, count // 2)).indices
+        at = most.topk(count if self.capacity >= 1 else max(1, count // 2)).indices
         active = active & _only(at, active)
         near_at = _grown(active).flatten().float().topk(count).indices
         takes = active & ~_grown(_grown(active) & ~_only(near_at, active))
-        near, chosen = (torch.stack(torch.unravel_index(x, active.shape)) for x in (near_at, at))
+        _, rows, columns = active.shape
+        near, chosen = ((x // (rows * columns), x // columns % rows, x % columns) for x in (near_at, at))
         return near, chosen, takes.flatten()[at], None, self.capacity
 
     def _count(self, frames, active, computed):
@@ -193,8 +195,8 @@ class _Places:
     """Where the pixels of some tiles lie: in rows of the finest maps, and of those of half their size.
 
     Shapes:
-        tiles: frame, row and column [3, n]. own: [16, n], a tile's pixels; around, inside: [36, n] and [36, n, 1], those and
-        a border, see `TileCBR`; tokens: [4, n], its pixels at half the size; coarse: [16, n], those and a border.
+        tiles: frame, row and column, [n] each. own: [16, n], a tile's pixels; around, inside: [36, n] and [36, n, 1], those
+        and a border, see `TileCBR`; tokens: [4, n], its pixels at half the size; coarse: [16, n], those and a border.
     """
 
     def __init__(self, tiles, size, small):
