@@ -59,8 +59,7 @@ class Gated(nn.Module):
 
     Attributes:
         shares: over all frames so far, the share of "active" tiles, of those "computed", which are active ones and their
-            neighbours, and of frames that took the "dense" way, whose tiles are all
-            active. With a capacity nothing is counted.
+            neighbours, and of frames that took the "dense" way, whose tiles are all active. Empty with a capacity.
 
     Shapes: those of PCMANet. The masks are M_3 to M_1 as ever.
 
@@ -69,7 +68,7 @@ class Gated(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, confident: float = 0.99, most: float = 0.7, capacity: float | None = None,
+        self, network: nn.Module, confident: float = 0.99, most: float = 0.85, capacity: float | None = None,
         minimal: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -125,8 +124,7 @@ class Gated(nn.Module):
         return active, _grown(active)
 
     def _tiles(self, logits):
-        """The tiles to compute and the active ones, as frame, row and column; which of the latter take O_1; and the shares of
-        the active tiles and of those to compute."""
+        """Tiles to compute and active ones, as frame, row and column; which of these take O_1; and the shares of both."""
         doubt = self.doubt(logits)
         active, near = self.tiles_of(doubt)
         if self.capacity is None:
@@ -161,7 +159,7 @@ class Gated(nn.Module):
         if known is not None:
             visual = visual * known[near.frame]
         visual = net.avga[0](visual, sound[near.frame])
-        guide = _rows(fused.new_zeros(fused.shape).to(memory_format=torch.channels_last))
+        guide = fused.new_zeros(len(fused) * small[0] * small[1], fused.shape[1])
         guide[near.tokens.flatten()] = self._guide(visual, near, audio, mask, valid).flatten(0, 1)
 
         visual = visual.flatten(2).permute(2, 0, 1)
