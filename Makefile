@@ -11,7 +11,7 @@ export PYTHONHASHSEED := 0
 unexport JPY_SESSION_NAME
 APT := Debian, Ubuntu: sudo apt-get install
 
-.PHONY: env data train stamps test code lessons lint slow browser wheel notebooks lab site site-links clean
+.PHONY: env data train stamps test code lessons lint slow browser wheel notebooks lab site site-links colab clean
 
 env: .venv/.complete
 
@@ -80,6 +80,11 @@ lab: env
 # to Binder when they are told where it is: make site REPOSITORY=owner/name
 site: .venv/.site
 	$(BIN)/python site/build.py --repository '$(REPOSITORY)'
+
+# Copies of the lessons that run on Colab become the branch `colab` of the repository, which the buttons of the site open:
+# make colab REPOSITORY=owner/name
+colab:
+	$(PYTHON) site/colab.py '$(REPOSITORY)' --push
 
 # Follows the links to other sites, which takes a network.
 site-links: .venv/.site

@@ -10,6 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from colab import write_copies
 from sphinx.cmd.build import main as sphinx
 
 import pcma_lib
@@ -60,6 +61,8 @@ def main():
     folders = ["-c", SITE, "-d", out / "cache", out / "source", out / builder]
     options = ["-W", "--keep-going", "-q", "-b", builder, "-D", f"html_extra_path={out / 'diagrams'}"]
     failed = sphinx([*options, *map(str, folders)])
+    if given.repository and not given.links:
+        write_copies(given.repository, out / "colab")
     if not failed:
         print("All links work." if given.links else f"Open {out / 'html' / 'index.html'} in a browser.")
     sys.exit(failed)

@@ -5,8 +5,9 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+from colab import opened_in_colab
 from docutils import nodes
-from sphinx.addnodes import download_reference
+from sphinx.addnodes import download_reference, pending_xref
 
 import pcma_lib
 
@@ -14,6 +15,7 @@ project = "PCMANet, built up in notebooks"
 author = "the authors of this repository"
 release = pcma_lib.__version__
 repository = os.environ.get("REPOSITORY", "")
+BINDER_GB = 2  # of memory; the free service gives no more
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx_copybutton"]
 exclude_patterns = ["README.md"]  # its parts are on the pages of this folder
@@ -27,6 +29,7 @@ copybutton_selector = "div:not(.output) > div.highlight pre"
 highlight_language = "text"
 default_role = "code"
 add_module_names = False
+autodoc_inherit_docstrings = False  # else PyTorch explains forward for every module
 autodoc_member_order = "bysource"
 napoleon_custom_sections = [("Shapes", "params_style")]
 
@@ -55,7 +58,11 @@ if repository:
         "path_to_docs": "",
         "use_repository_button": True,
         "use_issues_button": True,
-        "launch_buttons": {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"},
+        "launch_buttons": {
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+            "notebook_interface": "jupyterlab",
+        },
     }
 
 
@@ -65,9 +72,14 @@ def lead_home(app, name, text):
 
 
 def open_files(app, doctree):
-    """Show a lesson's file of solutions where the lesson links it, which is folded. Open a linked diagram as a page."""
+    """Show a lesson's file of solutions where the lesson links it, which is folded. Open a linked diagram as a page. Name a
+    linked folder, which is no page."""
+    here = Path(app.env.doc2path(app.env.current_document.docname)).parent
+    for link in list(doctree.findall(pending_xref)):
+        if link["reftype"] == "myst" and (here / link["reftarget"]).is_dir():
+            link.replace_self(link.children)
     for link in list(doctree.findall(download_reference)):
-        path = Path(app.env.doc2path(app.env.current_document.docname)).parent / link["reftarget"]
+        path = here / link["reftarget"]
         if path.parent.name == "solutions":
             code, paragraph = path.read_text(encoding="utf-8"), link.parent
             shown = nodes.literal_block(code, code, language="python")
@@ -76,6 +88,20 @@ def open_files(app, doctree):
             link.replace_self(nodes.reference("", "", *link.children, refuri=link["reftarget"], internal=True))
 
 
+def offer_what_runs(app, page, template, context, doctree):
+    """Lessons alone are launched: on Colab as their copies, and on Binder unless they need more memory than it gives."""
+    for group in [b for b in context.get("header_buttons", ()) if b.get("label") == "launch-buttons"]:
+        if not page.startswith("notebooks/"):
+            context["header_buttons"].remove(group)
+            continue
+        if max(map(int, re.findall(r"(\d+) GB of memory", doctree.astext())), default=0) > BINDER_GB:
+            group["buttons"] = [button for button in group["buttons"] if button["text"] != "Binder"]
+        for button in group["buttons"]:
+            if button["text"] == "Colab":
+                button["url"] = opened_in_colab(repository, f"{page}.ipynb")
+
+
 def setup(app):
     app.connect("source-read", lead_home)
     app.connect("doctree-read", open_files)
+    app.connect("html-page-context", offer_what_runs, priority=900)  # after the theme made its buttons

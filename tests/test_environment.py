@@ -1,3 +1,4 @@
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -16,6 +17,17 @@ def test_conda_and_pip_install_the_same_project_with_the_same_constraints():
     assert conda[-1] == {"pip": ["--constraint constraints.txt", "--editable .[notebooks,test]"]}
     make = (ROOT / "Makefile").read_text()
     assert "--constraint constraints.txt --editable '.[notebooks,test]'" in make
+
+
+def test_binder_takes_the_tested_versions_from_conda_and_the_rest_from_the_script_that_colab_runs():
+    conda = yaml.safe_load((ROOT / "binder" / "environment.yml").read_text())["dependencies"]
+    tested = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    named = dict(d.split("=") for d in conda if "=" in d)
+    assert named.pop("python") == "3.11" and {"pytorch-cpu", "torchvision"} <= set(named)
+    for name, version in named.items():
+        assert tested[name.replace("pytorch-cpu", "torch")].startswith(f"{version}.")
+    script = ROOT / "binder" / "postBuild"
+    assert os.access(script, os.X_OK) and "python site/install.py" in script.read_text().splitlines()
 
 
 def test_the_version_is_the_same_wherever_it_is_told():
@@ -41,5 +53,5 @@ def test_the_workflows_run_targets_of_the_makefile_and_the_main_jobs_are_there()
             steps += [step["run"] for step in job["steps"] if "run" in step]
     targets = {step.split()[1] for step in steps}
     assert all(step.startswith("make ") for step in steps)
-    assert targets == {"lint", "code", "lessons", "wheel", "browser", "site"}
+    assert targets == {"lint", "code", "lessons", "wheel", "browser", "site", "colab"}
     assert all(re.search(rf"^{target}:", make, re.M) for target in targets)

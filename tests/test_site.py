@@ -182,6 +182,10 @@ def test_only_a_site_that_knows_its_repository_links_to_it_to_colab_and_to_binde
     assert "colab" not in without and "mybinder" not in without
     page = build(tmp_path, "--repository", "owner/name") / "notebooks" / "03_avga.html"
     links = [unquote(link) for link in Page(page).links]
-    assert "https://colab.research.google.com/github/owner/name/blob/main/notebooks/03_avga.ipynb" in links
-    assert any(x.startswith("https://mybinder.org/v2/gh/owner/name/main") and "03_avga.ipynb" in x for x in links)
+    assert "https://colab.research.google.com/github/owner/name/blob/colab/notebooks/03_avga.ipynb" in links
+    assert "https://mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/notebooks/03_avga.ipynb" in links
     assert "https://github.com/owner/name" in links
+    large, other = (page.parents[1] / f"{name}.html" for name in ("notebooks/06_pcmanet", "docs/11_semantics_trained"))
+    assert "colab.research" in large.read_text(encoding="utf-8") and "mybinder" not in large.read_text(encoding="utf-8")
+    assert "colab.research" not in other.read_text(encoding="utf-8")
+    assert sorted(p.stem for p in (tmp_path / "colab" / "notebooks").iterdir()) == LESSONS
