@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import shutil
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import torch.nn.functional as F
 from test_mutations import nbval
 from torch.testing import assert_close
 
+from pcma_lib.data.clip import collate
 from pcma_lib.notebook import journey
-from pcma_lib.notebook.exercises import check, check_in_network, hint, swap
+from pcma_lib.notebook.exercises import check, check_in_network, check_in_training, hint, swap
+from pcma_lib.use.model import AudioVisualModel
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -150,8 +153,9 @@ WRONG = {
         "def mono(left, right): m = (left + right) / 2; return m if m.square().sum() > 1e-4 else left",
     ),
     "steps_of": (
+        "def steps_of(clips, batch, epochs): return math.ceil(clips / batch) * epochs",
+        "def steps_of(clips, batch, epochs): return clips * epochs // batch",
         "def steps_of(clips, batch, epochs): return clips // batch * epochs",
-        "def steps_of(clips, batch, epochs): return math.ceil(clips * epochs / batch)",
     ),
     "share_of_rate": (
         "def share_of_rate(s, w, t): return min((s + 1) / w, 1 - max(0, s - w) / (t - w))",
@@ -160,6 +164,10 @@ WRONG = {
     "best_of": (
         "def best_of(history): return max(range(len(history)), key=lambda n: history[n][0])",
         "def best_of(history): return len(history) - 1",
+    ),
+    "your_parts": (
+        "from test_notebooks import four\ndef your_parts(): return four(cim=None)",
+        "from test_notebooks import four\ndef your_parts(): return four(cim=lambda part, *given: torch.ones_like(given[0]))",
     ),
     "lands": ("def lands(k, c, n, C): return [c, k]",),
     "scatter_of": (
@@ -189,6 +197,9 @@ WRONG = {
     "gap": (
         "def gap(a, b): return torch.tensor(a).mean() - torch.tensor(b).mean()",
         "def gap(a, b): return (torch.tensor(a).mean() - torch.tensor(b).mean()) / torch.tensor([*a, *b]).std()",
+        "def gap(a, b):\n"
+        "    a, b = torch.tensor(a), torch.tensor(b)\n"
+        "    return (a.mean() - b.mean()) / ((a.var() + b.var()) / len(a)).sqrt()",
     ),
     "both_averages": ("def both_averages(i, u): return [(i / u).mean(), (i / u).mean()]",),
 }
@@ -454,6 +465,46 @@ def test_a_learners_right_part_leaves_the_trained_networks_mask_and_a_wrong_one_
     assert "right, the trained network marks the same" in shown and "It is that one." in shown
     assert "not yet, the network cannot go on" in shown
     assert "not yet, with yours inside" in shown and "not attempted" in shown and "It is another." not in shown
+
+
+def four(**changes):
+    """The solution of lesson 08's capstone, with other parts in the place of some."""
+    return runpy.run_path(str(FOLDER / "solutions" / "08_training.py"))["your_parts"]() | changes
+
+
+def first_for_all(tokens, mask):
+    places = mask[0].nonzero()[:, 0].expand(len(tokens), -1)
+    return tokens[:, places[0]], places
+
+
+def in_place(part, visual, guide, coarser=None):
+    visual += part.guide(enlarged(guide, visual))
+    if coarser is not None:
+        visual += part.coarse(enlarged(coarser, visual))
+    return part.out(visual)
+
+
+@pytest.mark.parametrize(
+    "part, wrong, named",
+    [
+        ("gather", first_for_all, "it mixes up the clips of a batch"),
+        ("fusion", torch.no_grad()(RIGHT["fusion"]), "It is detached somewhere, or under torch.no_grad()"),
+        ("fusion", in_place, "it changes in place what the gradient still needs"),
+    ],
+)
+def test_what_is_right_in_its_lesson_and_fails_in_a_training_is_named(part, wrong, named, capsys):
+    torch.manual_seed(0)
+    small = dict(backbone="resnet10t", channels=32, groups=8, heads=4, threshold=0.55)
+    model, clips = AudioVisualModel(0.125, True, **small).train(), journey.clips()
+    two = collate([clips[journey.NUMBER], clips[0]])
+    two.frames = two.frames[..., ::2, ::2]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    check_in_network(journey.model(), part, wrong, journey.clip())
+    assert "right, the trained network marks the same" in capsys.readouterr().out
+    check_in_training(lambda: four(**{part: wrong}), model, two)
+    shown = capsys.readouterr().out
+    assert f"not yet, your {part} " in shown and named in shown
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
 
 
 def test_the_trained_notebook_is_notebook_11_with_other_parameters():

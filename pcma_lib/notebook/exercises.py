@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from unittest.mock import patch
 
 import torch
 from torch import nn
 
 from ..data.clip import Clip
+from ..losses import segmentation_loss
 from ..network import qsca
 
 HINTS = {}  # name of an exercise: its hint
+FOUR = ("avga", "gather", "cim", "fusion")  # the parts that a learner writes in lessons 03 to 06
 
 
 def check(
@@ -95,6 +98,75 @@ def check_in_network(
     for sentence, wrong in (mistakes or {}).items():
         if torch.allclose(given, logits(wrong), atol=1e-3, rtol=1e-3):
             print(sentence)
+
+
+def check_in_training(parts: Callable, model: nn.Module, batch: Clip, hint: str | None = None) -> None:
+    """Print whether a network learns the same with the learner's parts inside, or which part does not and the likely reason.
+
+    Args:
+        parts: returns the learner's parts, a dictionary from each name in FOUR to a function as in `swap`.
+        model: an `AudioVisualModel`, which stays as it is. batch: several clips, as `collate` gives them.
+        hint: as in `check`.
+    """
+    model = deepcopy(model).double()  # in which rounding turns no mask over
+    name, more, own = parts.__name__, _keep(parts, hint), parts()
+    if own is None:
+        print(f"{name}: not attempted (it returns None){more}")
+        return
+    if missing := [part for part in FOUR if not own.get(part)]:
+        print(f"{name}: not yet, missing: {', '.join(missing)}{more}")
+        return
+    wanted = _gradients(model, batch, {})
+    for functions in (*({part: own[part]} for part in own), own):  # each alone, then all together
+        try:
+            trouble = _trouble(model, batch, functions, *wanted)
+        except NotImplementedError:
+            trouble = "returns None"
+        except (RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            if "inplace" in reason:
+                reason = "it changes in place what the gradient still needs. Write a = a + b for a += b"
+            trouble = f"stops the training: {reason}"
+        if trouble:
+            print(f"{name}: not yet, your {' and '.join(functions)} {trouble}{more}")
+            return
+    print(f"{name}: right, the loss and its gradients are the same with your {len(own)} parts inside")
+
+
+def _gradients(model, batch, functions, clips=None):
+    """The loss of a batch, or of its first clips, with these functions inside; and its gradient for each parameter."""
+    weights = list(model.network.parameters())
+    with swap_all(model, functions), torch.enable_grad():
+        stages = model(batch.frames[:clips].double(), batch.log_mel[:clips].double()).stages
+        loss = segmentation_loss(stages, batch.masks[:clips], batch.labelled[:clips])
+        return loss, torch.autograd.grad(loss, weights, materialize_grads=True)
+
+
+def _trouble(model, batch, functions, right, wanted):
+    """What is wrong with the loss or its gradients with these functions inside and what is likely the reason, or None."""
+
+    def same(loss, found, right, wanted):
+        least = 1e-5 * max(gradient.norm() for gradient in wanted)
+        near = all((a - b).norm() <= 0.01 * b.norm() + least for a, b in zip(found, wanted))
+        return bool(torch.isclose(loss, right, rtol=1e-4)), near
+
+    loss, found = _gradients(model, batch, functions)
+    right_loss, right_gradients = same(loss, found, right, wanted)
+    if right_loss and right_gradients:
+        return None
+    trouble = "gives wrong gradients" if right_loss else f"changes the loss from {right:.4f} to {loss:.4f}"
+    if all(same(*_gradients(model, batch, functions, 1), *_gradients(model, batch, {}, 1))):
+        return f"{trouble}. With one clip all is right, so it mixes up the clips of a batch"
+    return trouble + right_loss * ", though the loss is right. It is detached somewhere, or under torch.no_grad()"
+
+
+@contextmanager
+def swap_all(model: nn.Module, functions: dict[str, Callable]) -> Iterator[None]:
+    """`swap` for several parts at once, by their names."""
+    with ExitStack() as stack:
+        for part, function in functions.items():
+            stack.enter_context(swap(model, part, function))
+        yield
 
 
 @contextmanager

@@ -278,11 +278,15 @@ def curves(log: Sequence[dict], validations: Sequence[dict]) -> Figure:
     time = {"x": epochs[window - 1 :], "xlabel": "epoch"}
     measured = {"x": [float(r["epoch"]) for r in validations], "xlabel": "epoch", "ylim": (0, 1)}
     figure = lines({
-        "training loss": {**time, "four stages": smooth("loss")},
-        "validation mIoU": {**measured, "measured, per frame": [float(r["miou"]) for r in validations]},
+        "training loss": {**time, "sum of four stages": smooth("loss")},
+        "validation mIoU": {
+            **measured,
+            "measured, whole set": [float(r["miou_whole_set"]) for r in validations],
+            "measured, per frame": [float(r["miou"]) for r in validations],
+        },
         "share of tokens kept": {**time, "ylim": (0, 1.05), **{f"$M_{i}$": smooth(f"kept_{i}") for i in (3, 2, 1)}},
     })  # fmt: skip
-    for axis, colours in zip(figure.axes, ((CONFIDENCE,), (TRUTH,), KEPT)):
+    for axis, colours in zip(figure.axes, ((CONFIDENCE,), (TRUTH, CONFIDENCE), KEPT)):
         for line, colour in zip(axis.lines, colours):
             line.set_color(colour)
         axis.legend()
