@@ -104,10 +104,22 @@ def test_a_notebook_runs_in_the_browser(page, name):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     if name in WIDGETS:
         move_a_slider(page, panel)
+    for explorer in panel.locator(".pcma-explorer").all():
+        move_an_explorer(explorer)
     page.screenshot(path=SCREENSHOTS / f"{name[:2]}.png")
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     page.evaluate("() => { window.jupyterapp.shell.currentWidget.context.model.dirty = false }")
     page.evaluate("() => window.jupyterapp.shell.currentWidget.close()")
+
+
+def move_an_explorer(explorer):
+    """It stands in place of its picture, and a key that is pressed on its first control stays there."""
+    explorer.locator(".pcma-body").wait_for()
+    control = explorer.locator("input, select, [tabindex]").first
+    control.scroll_into_view_if_needed()
+    control.press("End")
+    assert control.evaluate("e => e === document.activeElement")
+    assert explorer.locator(":scope > img").count() == 0
 
 
 def move_a_slider(page, panel):

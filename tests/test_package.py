@@ -152,6 +152,7 @@ def test_the_wheel_marks_a_video_with_the_extra_video_alone(install, tmp_path):
 @pytest.mark.slow
 def test_the_core_has_the_network_and_the_demo_model_and_names_the_extra_that_is_missing(install, tmp_path):
     site = install()
+    assert (site / "pcma_lib" / "notebook" / "explorers.js").is_file()
     code = """
         import torch
         from pcma_lib import AVGA, PCMANet, AudioVisualModel, LogMel

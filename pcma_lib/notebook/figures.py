@@ -33,6 +33,7 @@ WIDTH, DPI = 8, 100  # inches and dots an inch: 800 pixels, stored at twice that
 PIXEL = 72 / DPI  # points
 SMALL = 120_000  # bytes of a picture
 LOG_MEL = (-4.6, 2)  # from log(0.01), silence, to a loud tone
+HERTZ = (250, 500, 1000, 2000, 4000)  # on the axis of a spectrogram
 STYLE = {"font.size": 10, "axes.titlesize": 10, "axes.labelsize": 10, "figure.titlesize": 11, "legend.fontsize": 9}
 STYLE |= {"xtick.labelsize": 9, "ytick.labelsize": 9, "figure.dpi": DPI, "savefig.dpi": 2 * DPI}
 STYLE |= {"image.interpolation": "nearest"}
@@ -121,6 +122,18 @@ def frame_with(
     axis.set(xticks=[], yticks=[])
 
 
+def band_of(hertz: ArrayLike) -> ArrayLike:
+    """Where a frequency lies on the axis of the 64 mel bands, of which the first reaches from 0 to 1."""
+    low, high, place = (np.log1p(np.asarray(f) / 700) for f in (125, 7500, hertz))
+    return 65 * (place - low) / (high - low) - 0.5
+
+
+def spectrogram_image(log_mel: Array) -> np.ndarray:
+    """Log-mel examples [T, 1, 96, 64] one after another as a picture [64, 96 T, 3] in 0..1, high bands at the top."""
+    bands = _array(log_mel).reshape(-1, 64).T[::-1]
+    return plt.colormaps["magma"]((bands - LOG_MEL[0]) / (LOG_MEL[1] - LOG_MEL[0]))[..., :3]
+
+
 def _spectrogram(axis, log_mel):
     """Log-mel examples one after another over seconds and hertz; returns what a colour bar takes."""
     bands = _array(log_mel).reshape(-1, 64).T
@@ -128,9 +141,7 @@ def _spectrogram(axis, log_mel):
     shown = axis.imshow(
         bands, origin="lower", aspect="auto", cmap="magma", vmin=LOG_MEL[0], vmax=LOG_MEL[1], extent=(0, end, 0, 64)
     )
-    hertz = np.array([125, 250, 500, 1000, 2000, 4000, 7500])[1:-1]
-    low, high, places = (np.log1p(f / 700) for f in (125, 7500, hertz))
-    axis.set_yticks(65 * (places - low) / (high - low) - 0.5, hertz)
+    axis.set_yticks(band_of(HERTZ), HERTZ)
     axis.set(xlabel="seconds", ylabel="hertz")
     for border in np.arange(EXAMPLE_SECONDS, end - 0.01, EXAMPLE_SECONDS):
         axis.axvline(border, color="white", lw=0.8, ls=":")
@@ -331,9 +342,13 @@ def bars(values: dict[str, float], title: str = "", spread: float = 0.0) -> Figu
     return figure
 
 
+def mp3(wave: ArrayLike, **quality: Any) -> str:
+    """A sound [N] at 16 kHz as the data URI of an MP3. quality: options of `soundfile.write`."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.clip(np.asarray(wave, np.float32), -1, 1), SAMPLE_RATE, format="MP3", **quality)
+    return f"data:audio/mpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
 def player(wave: ArrayLike, label: str = "") -> HTML:
     """A sound [N] at 16 kHz as a small player that works on the web too."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, np.clip(np.asarray(wave, np.float32), -1, 1), SAMPLE_RATE, format="MP3")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return HTML(f'<p>{label}<br><audio controls src="data:audio/mpeg;base64,{data}"></audio></p>')
+    return HTML(f'<p>{label}<br><audio controls src="{mp3(wave)}"></audio></p>')
