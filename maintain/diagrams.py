@@ -146,9 +146,9 @@ def pcmanet():
         d.text(690, grid - 16, f"M{sub[i - 1]}: 1×{side}×{side}", "")
         d.text(690, grid + 6, f"1×{small}×{small}", "soft")
         if i > 2:
-            down, into = (1052, cim.right(0.25)[1]), (1052, grid + 160)
-            d.arrow(cim.right(0.25), down, into, (942, grid + 160), kind="doubt")
-            d.text(997, grid - 28, f"M{sub[i - 1]}")
+            down, into = (1052, cim.right(0.75)[1]), (1052, grid + 140)
+            d.arrow(cim.right(0.75), down, into, (942, grid + 140), kind="doubt")
+            d.text(997, grid + 16, f"M{sub[i - 1]}")
     frames = d.box(24, 786, 84, 44, "frames", kind="picture", style="box data")
     d.arrow(frames.top(), box["stage", 1].bottom(), kind="picture")
     d.text(74, 762, "3×224×224", "", "start")
@@ -210,15 +210,15 @@ def task():
 def mel_and_vggish():
     d = Drawing(
         "From sound to one vector a second: log-mel and VGGish",
-        "The waveform is cut into windows, each becomes a spectrum, 64 mel bands gather it, the logarithm is cut into "
+        "The waveform is cut into slices, each becomes a spectrum, 64 mel bands gather it, the logarithm is cut into "
         "examples, and VGGish turns each example into 128 numbers.",
         452,
     )
     d.text(20, 36, "From sound to one vector a second", "head", "start")
     d.text(20, 57, "Five seconds at 16 kHz. Shapes are below each step.", "soft", "start")
     steps = (
-        ("sound", "80 000", "samples"), ("windows", "400 long", "every 160"), ("FFT, |·|", "512 points", "magnitude"),
-        ("× W_mel", "64 triangles", "125–7500 Hz"), ("log", "of mel", "+ 0.01"), ("cut", "96 windows", "are 0.96 s"),
+        ("sound", "80 000", "samples"), ("slices", "400 long", "every 160"), ("FFT, |·|", "512 points", "magnitude"),
+        ("× W_mel", "64 triangles", "125–7500 Hz"), ("log", "of mel", "+ 0.01"), ("cut", "96 slices", "last 0.96 s"),
     )  # fmt: skip
     shapes = ("", "498×400", "S: 498×257", "498×64", "498×64", "E: 5×1×96×64")
     boxes = [

@@ -31,9 +31,9 @@ WRONG = {
         "def overlap_of(m, y): return (m * y).sum() / ((m + y) > 0).sum() if y.any() else 0.0",
     ),
     "heard_not_marked": ("def heard_not_marked(raw): return [k for k in range(5) if not raw.masks[k].any()]",),
-    "windows": (
-        "def windows(n): return max(0, n // 160)",
-        "def windows(n): return 1 + (n - 400) // 160",
+    "slices": (
+        "def slices(n): return max(0, n // 160)",
+        "def slices(n): return 1 + (n - 400) // 160",
     ),
     "hertz_of": ("def hertz_of(m): return 700 * (10 ** (m / 2595) - 0.9)",),
     "example_of": ("def example_of(s): return int(s)",),
@@ -54,6 +54,8 @@ WRONG = {
         "def attention_of(v, a): return v @ a / (v.norm() * a.norm())",
         "def attention_of(v, a): return v @ a / (v @ v) if v.any() else 0.0",
         "def attention_of(v, a): return v @ a / (a @ a)",
+        "def attention_of(v, a): return v @ a / v.norm() if v.any() else 0.0",
+        "def attention_of(v, a): return v @ a / a.norm()",
     ),
     "group_of": ("def group_of(c, C, g): return c % g",),
     "avga_of": (
@@ -81,6 +83,7 @@ WRONG = {
         "    n = int(mask.sum(1).max())\n"
         "    places = mask.argsort(dim=1)[:, :n]\n"
         "    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1])), places",
+        "def gather(tokens, mask): return tokens[:, mask[0] != 0], (mask[0] != 0).nonzero().T",
     ),
     "half_price": ("def half_price(N, C): return N / (2 * (C + N))",),
     "bound": ("def bound(c): return c / (1 - c)",),

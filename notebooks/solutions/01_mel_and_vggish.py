@@ -6,7 +6,7 @@ import torch
 from pcma_lib.network.audio import mel_filters
 
 
-def windows(n):
+def slices(n):
     # The first slice needs 400 samples, each further one 160 more. For n < 400 the division rounds down below zero.
     return max(0, 1 + (n - 400) // 160)
 

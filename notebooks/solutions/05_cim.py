@@ -1,4 +1,8 @@
-"""Solutions to the exercises of lesson 05."""
+"""Solutions to the exercises of lesson 05.
+
+Exercise 5 is open. Clip 12 has four objects in its picture, of which two sound, and a bird that is heard only. With c = 0.6
+the network marks fewer pixels that are silent, and none of its five seconds gets worse.
+"""
 
 import torch
 import torch.nn.functional as F

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 
 def place(i, n, m):
     # The centre of pixel i lies at (i + 1/2) of m, which is the same share of n. Pixel centres begin at 1/2.
+    # Aligned corners stretch the map, whose outermost centres move to the border of the frame. The peak on the drum lies in
+    # the lowest row of cells, so it moves half a cell down, and there the difference is largest.
     return (i + 0.5) * n / m - 0.5
 
 

@@ -1,7 +1,7 @@
 """The lessons' exercises: a learner's function is tried on known cases, or inside the trained network."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from copy import deepcopy
 from unittest.mock import patch
 
@@ -70,33 +70,35 @@ def check_in_network(
     """Print whether the trained network marks the same pixels with the learner's function in the place of a part.
 
     Args:
-        model, part, function: as in `swap`. clip: what the network is shown.
+        model, part, function: as in `swap`.
+        clip: what the network is shown, as a batch of two: as it is, and with its sound an example late.
         mistakes, hint: as in `check`; a mistake is named where its network gives the same logits as the learner's.
     """
     name, more = function.__name__, _keep(function, hint)
+    given = torch.stack([clip.frames] * 2), torch.stack([clip.log_mel, clip.log_mel.roll(1, 0)])
 
-    def logits(part_of_it):
-        with swap(model, part, part_of_it), torch.no_grad():
-            return model(clip.frames[None], clip.log_mel[None]).logits[0]
+    @torch.no_grad()
+    def logits(part_of_it=None):
+        with swap(model, part, part_of_it) if part_of_it else nullcontext():
+            return model(*given).logits[0]
 
-    with torch.no_grad():
-        wanted = model(clip.frames[None], clip.log_mel[None]).logits[0]
+    wanted = logits()
     try:
-        given = logits(function)
+        found = logits(function)
     except NotImplementedError:
         print(f"{name}: not attempted (it returns None){more}")
         return
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
         reason = str(error).splitlines()[0]
         print(f"{name}: not yet, the network cannot go on with what yours returns: {reason}{more}")
         return
-    if torch.allclose(given, wanted, atol=1e-3, rtol=1e-3):
+    if torch.allclose(found, wanted, atol=1e-3, rtol=1e-3):
         print(f"{name}: right, the trained network marks the same pixels with yours inside")
         return
-    share = ((given > 0) != (wanted > 0)).float().mean()
+    share = ((found > 0) != (wanted > 0)).float().mean()
     print(f"{name}: not yet, with yours inside the network decides otherwise for {share:.1%} of the pixels{more}")
     for sentence, wrong in (mistakes or {}).items():
-        if torch.allclose(given, logits(wrong), atol=1e-3, rtol=1e-3):
+        if torch.allclose(found, logits(wrong), atol=1e-3, rtol=1e-3):
             print(sentence)
 
 

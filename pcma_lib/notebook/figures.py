@@ -106,7 +106,7 @@ def frame_with(
     Args:
         axis: to draw on; None returns a picture that `grid` draws.
         frame: [3, H, W] as the network takes it, or [H, W, 3] in 0..1.
-        truth, prediction: [H, W] in 0..1, or of a coarser map. mask: [h, w], a cell a token; 1 is magenta.
+        truth, prediction: [H, W] in 0..1, or of a coarser map. mask: [h, w], a cell a token; 1 is magenta with a dark edge.
     """
     if axis is None:
         return functools.partial(frame_with, frame=frame, truth=truth, prediction=prediction, mask=mask)
@@ -119,6 +119,9 @@ def frame_with(
     if mask is not None:
         for draw, whole, cells in zip((axis.hlines, axis.vlines), side, mask.shape):
             draw(np.linspace(0, whole, cells + 1) - 0.5, -0.5, side[draw == axis.hlines] - 0.5, "white", lw=0.5, alpha=0.6)
+        high, wide = (whole / cells for whole, cells in zip(side, mask.shape))
+        for y, x in np.argwhere(_array(mask) > 0.5):  # a dark edge, since an object may be magenta itself
+            axis.add_patch(plt.Rectangle((x * wide - 0.5, y * high - 0.5), wide, high, fill=False, lw=0.7))
     axis.set(xticks=[], yticks=[])
 
 
@@ -181,7 +184,7 @@ def strip(frames: torch.Tensor, rows: dict[str, tuple[Array, str]], log_mel: Arr
             axis.remove()
         axes[0, 0].get_gridspec().set_height_ratios([row] * count + [1.1])
         shown = _spectrogram(figure.add_subplot(axes[0, 0].get_gridspec()[-1, :]), log_mel)
-        shown.axes.set_xlabel(f"seconds, with the log-mel from {LOG_MEL[0]}, dark, to {LOG_MEL[1]}, bright")
+        shown.axes.set_xlabel(f"seconds; loudness (log-mel) from {LOG_MEL[0]}, dark, to {LOG_MEL[1]}, bright")
     return figure
 
 
@@ -255,22 +258,26 @@ def lines(panels: dict[str, dict], height: float = 2.6) -> Figure:
     """Curves side by side.
 
     Args:
-        panels: dict of title to a dict with "x", one entry "label": values a curve (dots where the label starts with
-            "measured"), and optionally "xlabel", "ylabel", "xlim", "ylim", "marks" (vertical lines), "log" ("x", "y", "xy").
+        panels: dict of title to a dict with "x", one entry "label": values a curve (where the label starts with "measured",
+            dots in the colour of the curve before them; out of the legend where it starts with "_"), and optionally
+            "xlabel", "ylabel", "xlim", "ylim", "marks" (vertical lines), "log" ("x", "y", "xy").
     """
     options = ("xlabel", "ylabel", "xlim", "ylim")
     figure, axes = _figure(1, len(panels), height)
     for axis, (title, panel) in zip(axes[0], panels.items()):
         for label, values in panel.items():
             if label not in ("x", "log", "marks", *options):
-                axis.plot(panel["x"], values, "o" if label.startswith("measured") else "-", ms=4, lw=1.5, label=label)
+                dots = label.startswith("measured")
+                same = {"color": axis.lines[-1].get_color()} if dots and axis.lines else {}
+                axis.plot(panel["x"], values, "o" if dots else "-", ms=4, lw=1.5, label=label, **same)
         for place in panel.get("marks", ()):
             axis.axvline(place, color=CONFIDENCE, lw=0.8, ls=":")
         for letter in panel.get("log", ""):
             getattr(axis, f"set_{letter}scale")("log")
             getattr(axis, f"{letter}axis").set_minor_formatter(NullFormatter())
         axis.set(title=title, **{name: panel[name] for name in options if name in panel})
-        axis.legend()
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
     return figure
 
 

@@ -5,7 +5,7 @@ import torch
 from IPython.display import display
 
 from ..data.avsbench import AVSBench
-from ..data.controls import CONTROLS
+from ..data.controls import CONTROLS, MIXED
 from ..measure.evaluation import available_controls
 from ..network.cim import confidence
 from ..use.model import AudioVisualModel
@@ -43,6 +43,11 @@ def _heard(dataset, sound):
     return dataset if sound == OWN else dataset.with_sound(sound)
 
 
+def _truth(example, sound):
+    """What is right to mark, [T, H, W]: nothing where no visible object sounds (see `data.controls`)."""
+    return (example.masks > 0) & (sound in (OWN, "other_object", *MIXED))
+
+
 def compare_sounds(model: AudioVisualModel, dataset: AVSBench) -> ipywidgets.VBox:
     """Choose a clip and a sound; hear it, and see the mask follow.
 
@@ -55,7 +60,7 @@ def compare_sounds(model: AudioVisualModel, dataset: AVSBench) -> ipywidgets.VBo
         heard = _heard(dataset, sound)
         example = heard[clip]
         marked = model(example.frames[None], example.log_mel[None]).finest[0, :, 0].sigmoid()
-        rows = {"truth": (example.masks > 0, TRUTH), "marked": (marked, PREDICTION)}
+        rows = {"truth": (_truth(example, sound), TRUTH), "marked": (marked, PREDICTION)}
         yield player(heard.wave(clip), CONTROLS.get(sound, "the clip's own sound"))
         yield strip(example.frames, rows, example.log_mel, f"{example.name}, sound: {sound}")
 
@@ -73,7 +78,7 @@ def choose_attention(model: AudioVisualModel, dataset: AVSBench) -> ipywidgets.V
         level = network.pyramid(example.frames)[stage - 1]
         maps = network.avga[stage - 1].attention(level, audio)[1][second]
         titles = ["truth", *(f"group {n + 1}" for n in range(len(maps)))]
-        pictures = [frame_with(None, example.frames[second], truth=example.masks[second] > 0), *maps]
+        pictures = [frame_with(None, example.frames[second], truth=_truth(example, sound)[second]), *maps]
         yield grid({f"stage {stage}": pictures}, titles, f"{example.name}, sound: {sound}", limits=(0, 1))
 
     stage = ipywidgets.Dropdown(options=[1, 2, 3, 4])
