@@ -593,8 +593,8 @@ def package():
 def confident_decoder():
     d = Drawing(
         "The confident decoder: stage 2 decides where stage 1 works",
-        "Where the logits of stage 2 are in doubt or on an outline, tiles of stage 1 run through CBR, AVGA, QSCA, "
-        "fusion and head. Elsewhere the output of stage 2 is grown.",
+        "Where the logits of stage 2 are in doubt or on an outline, tiles of stage 1 and a ring of neighbours run through "
+        "CBR, AVGA, QSCA and fusion, and the tiles alone through the head. Elsewhere the output of stage 2 is enlarged.",
         440,
     )
     d.text(20, 36, "The confident decoder: work only where it is still open", "head", "start")
@@ -602,14 +602,15 @@ def confident_decoder():
         20, 57, "Stage 1 holds about half of the operations. O₂ tells which of its tiles are worth them.", "soft", "start"
     )
     o2 = d.box(24, 170, 110, 56, "O₂", "logits 28×28", kind="sound", style="box data")
-    gate = d.box(176, 156, 170, 84, "which tiles?", "confidence below c", "or on the outline", kind="doubt")
+    gate = d.box(176, 156, 170, 84, "which tiles?", "confidence up to c,", "or on the outline", kind="doubt")
     ring = [(r, c) for r in range(7) for c in range(7) if 1.6 < ((r - 3) ** 2 + (c - 3) ** 2) ** 0.5 < 2.9]
     tiles = d.grid(396, 142, 112, 7, ring)
     d.text(452, 278, "active tiles")
+    d.text(452, 297, "their ring is computed, too", "soft")
     d.arrow(o2.right(), gate.left(), kind="sound")
     d.arrow(gate.right(), tiles.left(), kind="doubt")
-    work = d.box(570, 92, 190, 84, "stage 1, active tiles", "CBR, AVGA, QSCA,", "GF, head, with a halo", kind="picture")
-    rest = d.box(570, 236, 190, 60, "all other pixels", "O₂, grown 2×", kind="sound", style="box data")
+    work = d.box(570, 92, 190, 84, "stage 1, on tiles", "CBR, AVGA, QSCA, GF", "with a ring, then head", kind="picture")
+    rest = d.box(570, 236, 190, 60, "all other pixels", "O₂, enlarged 2×", kind="sound", style="box data")
     d.arrow(tiles.right(0.3), (540, 175.6), (540, 134), work.left(), kind="doubt")
     d.arrow(tiles.right(0.7), (540, 220.4), (540, 266), rest.left(), kind="plain")
     f1 = d.box(570, 344, 190, 56, "F₁, dense", "the encoder needs it", kind="picture", style="box data")

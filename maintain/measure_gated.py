@@ -65,13 +65,15 @@ def main():
     network.most = 1.0
     rows = {"dense": measured(fast(model), data)}
     for name, rule in rules(network).items():
-        network.doubt, network.shares, network._frames = rule, {}, 0
+        network.doubt = rule
+        network.reset()
         rows[name] = measured(gated, data)
         macs = stage_macs(counted, rows[name]["active"], rows[name]["computed"])
         rows[name]["macs"] = macs / counted[""]
         print(name, rows[name], flush=True)
         write_json(given.output, {"origin": model.origin, "measured_with": code(), "rows": rows})
-    network.doubt, network.shares = doubtful, {}
+    network.doubt = doubtful
+    network.reset()
     for name, one in (("dense", model), ("gated", gated)):
         rows[f"controls, {name}"] = evaluate(one, data, controls="all")["controls"]
     write_json(given.output, {"origin": model.origin, "measured_with": code(), "rows": rows})

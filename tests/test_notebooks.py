@@ -196,6 +196,23 @@ WRONG = {
         "def gate(v, a, w, b): return v * (a @ w + b).sigmoid()[..., None, None]",
         "def gate(v, a, w, b): return v * (a @ w.T + b).softmax(1)[..., None, None]",
     ),
+    "computed_tiles": (
+        "def computed_tiles(rows, columns): return (rows + 1) * (columns + 1)",
+        "def computed_tiles(rows, columns): return rows * columns + 2 * (rows + columns)",
+    ),
+    "left_of": (
+        "def left_of(head, before, active, computed): return 1 - (head + before) * (1 - computed)",
+        "def left_of(head, before, active, computed): return head * active + before * computed",
+    ),
+    "doubt_of": (
+        "def doubt_of(logits): return logits.sigmoid().sub(0.5).abs() <= 0.49",
+        "def doubt_of(logits): return F.max_pool2d((logits > 0).float(), 3, 1, 1) > (logits > 0)",
+        "def doubt_of(logits): return torch.ones_like(logits) > 0",
+    ),
+    "to_compute": (
+        "def to_compute(active): return active",
+        "def to_compute(active): return F.max_pool2d(active.float(), 5, 1, 2) > 0",
+    ),
     "in_order": ("def in_order(names): return [int(name.split('.')[0]) for name in sorted(names)]",),
     "gap": (
         "def gap(a, b): return torch.tensor(a).mean() - torch.tensor(b).mean()",
@@ -331,7 +348,7 @@ def test_a_file_of_solutions_is_linked_and_holds_what_its_lesson_asks_for(path):
 
 def test_every_notebook_of_the_series_has_three_to_five_exercises():
     lessons = [p for p in NOTEBOOKS if p.stem[:2] not in ("00", "08")]
-    assert len(lessons) == 12
+    assert len(lessons) == 13
     for path in lessons:
         assert 3 <= sum(e[0] == path for e in EXERCISES) <= 5, path.name
 

@@ -75,7 +75,8 @@ class Gated(nn.Module):
         if type(network) is not PCMANet or type(network.qsca[0]) is not QSCA or network.qsca[0].as_released:
             raise ValueError("a gated decoder needs a PCMANet with its QSCA, and without the released code's faults")
         self.network, self.confident, self.most, self.capacity = network, confident, most, capacity
-        self.shares, self._frames, fusion = {}, 0, network.fusion[0]
+        fusion = network.fusion[0]
+        self.reset()
         if minimal is None:
             minimal = next(network.parameters()).device.type == "cpu"
         cbrs = network.pyramid.project[0], fusion.guide, fusion.coarse, fusion.out, network.heads[0][0]
@@ -117,6 +118,10 @@ class Gated(nn.Module):
         """The rule of the gate, [N, K, h, w] -> [N, 1, h, w] bool; to try another one, set this attribute."""
         return doubtful(logits, self.confident)
 
+    def reset(self) -> None:
+        """Count the shares anew."""
+        self.shares, self._frames = {}, 0
+
     @staticmethod
     def tiles_of(doubt: Tensor) -> tuple[Tensor, Tensor]:
         """The active tiles and those to compute, each [N, rows, columns] bool, of doubts [N, 1, h, w]."""
@@ -124,13 +129,13 @@ class Gated(nn.Module):
         return active, _grown(active)
 
     def _tiles(self, logits):
-        """Tiles to compute and active ones, as frame, row and column; which of these take O_1; and the shares of both."""
+        """Active tiles and those to compute, as frame, row and column; which active ones take O_1; and both shares."""
         doubt = self.doubt(logits)
         active, near = self.tiles_of(doubt)
         if self.capacity is None:
             shares = [x.float().mean().item() for x in (active, near)]
             self._count(len(logits), *shares)
-            return near.nonzero().T, active.nonzero().T, None, *shares
+            return active.nonzero().T, near.nonzero().T, None, *shares
         count = max(1, round(self.capacity * active.numel()))
         most = F.avg_pool2d(doubt.float(), TILE // 2).flatten()
         at = most.topk(count if self.capacity >= 1 else max(1, count // 2)).indices
@@ -138,8 +143,8 @@ class Gated(nn.Module):
         near_at = _grown(active).flatten().float().topk(count).indices
         takes = active & ~_grown(_grown(active) & ~_only(near_at, active))
         _, rows, columns = active.shape
-        near, chosen = ((x // (rows * columns), x // columns % rows, x % columns) for x in (near_at, at))
-        return near, chosen, takes.flatten()[at], None, self.capacity
+        chosen, near = ((x // (rows * columns), x // columns % rows, x % columns) for x in (at, near_at))
+        return chosen, near, takes.flatten()[at], None, self.capacity
 
     def _count(self, frames, active, computed):
         if dense := active > 0 and computed > self.most:
@@ -150,10 +155,10 @@ class Gated(nn.Module):
             before = self.shares.get(name, 0.0)
             self.shares[name] = before + (share - before) * frames / self._frames
 
-    def _on_tiles(self, near, chosen, counts, encoded, known, sound, audio, mask, valid, fused, logits):
+    def _on_tiles(self, chosen, near, counts, encoded, known, sound, audio, mask, valid, fused, logits):
         net, size, small = self.network, encoded.shape[-2:], logits.shape[-2:]
         grown = _rows(resize(logits, size))
-        near, chosen = _Places(near, size, small), _Places(chosen, size, small)
+        chosen, near = _Places(chosen, size, small), _Places(near, size, small)
         visual = self.project(_rows(encoded), near.around, near.inside)  # [16, n, C]
         visual = visual.permute(1, 2, 0).unflatten(2, (TILE, TILE))  # as n small maps
         if known is not None:
