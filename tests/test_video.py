@@ -655,6 +655,8 @@ def test_the_command_prints_a_summary_or_an_error(tmp_path, capsys):
     model.save(checkpoint)
     main([str(source), str(tmp_path / "out.mp4"), "--checkpoint", str(checkpoint), "--side-by-side"])
     assert json.loads(capsys.readouterr().out)["frames"] == 25
+    main([str(source), str(tmp_path / "gated.mp4"), "--checkpoint", str(checkpoint), "--gated"])
+    assert json.loads(capsys.readouterr().out)["frames"] == 25
     command = [sys.executable, "-m", "pcma_lib.video", tmp_path / "none.mp4", "out.mp4", "--checkpoint", checkpoint]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 1 and run.stdout == ""
