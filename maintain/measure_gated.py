@@ -19,7 +19,7 @@ from pcma_lib.network.cim import confidence
 from pcma_lib.training.origin import code
 from pcma_lib.use.checkpoints import write_json
 from pcma_lib.use.fast import fast
-from pcma_lib.use.gated import doubtful, gated_shares, stage_macs
+from pcma_lib.use.gated import doubtful, gate_of, stage_macs
 
 CONFIDENT = (0.6, 0.8, 0.9, 0.95, 0.99, 0.999)
 
@@ -61,7 +61,7 @@ def main():
     example = collate([data[0]])
     counted = count_macs(model.network, example.frames, model.embed(example.log_mel))
     gated = fast(model, gated=True)
-    network = gated.model.network
+    network = gate_of(gated)
     network.most = 1.0
     rows = {"dense": measured(fast(model), data)}
     for name, rule in rules(network).items():
@@ -82,7 +82,7 @@ def main():
 def measured(model, data):
     """Measures, the gate's shares, and seconds a clip of the network alone."""
     result = evaluate(model, data)
-    result |= gated_shares(model)
+    result |= gate.shares if (gate := gate_of(model)) else {}
     clip = collate([data[i] for i in range(8)])
     started = time.perf_counter()
     with torch.no_grad():

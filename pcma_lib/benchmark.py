@@ -29,7 +29,7 @@ from .training.config import TrainConfig
 from .training.model import best_device, best_precision, prepare_for_speed
 from .training.steps import TrainStep, make_optimizer
 from .use.fast import fast
-from .use.gated import Gated, doubtful, stage_macs
+from .use.gated import Gated, doubtful, gate_of, stage_macs
 from .use.model import NETWORKS, AudioVisualModel
 
 
@@ -101,7 +101,7 @@ def inference(
         rows["fast, compiled"] = fast(model, compile=True)
     if gated:
         rows["fast, gated"] = fast(model, gated=True)
-        gate = next(m for m in rows["fast, gated"].modules() if isinstance(m, Gated))
+        gate = gate_of(rows["fast, gated"])
         counted, shares = count_macs(model, *_inputs(1, image_size, device)), []
         doubts = _true_doubts(gated, image_size).to(device)
     yield HEADER
@@ -109,7 +109,7 @@ def inference(
     for batch in batches:
         frames, sound = _inputs(batch, image_size, device)
         if gated:
-            middle = torch.arange(batch) % len(doubts) + max(0, (len(doubts) - batch) // 2)  # the clips of usual outlines
+            middle = torch.arange(batch) + max(0, (len(doubts) - batch) // 2)  # the clips of usual outlines
             doubt = doubts[middle % len(doubts)].flatten(0, 1)
             gate.doubt = lambda logits, doubt=doubt: doubt
         calls_of = {name: partial(_predict, model, frames, sound) for name, model in rows.items()}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from chromium import CHROMIUM
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -11,6 +12,17 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, for tests with the marker browser."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

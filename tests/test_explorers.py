@@ -5,7 +5,6 @@ import functools
 import io
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from chromium import CHROMIUM
 from PIL import Image, ImageColor
 
 from pcma_lib import FMeasure, MeanIoU
@@ -21,7 +21,6 @@ from pcma_lib.network.audio import LogMel, mel_filters
 from pcma_lib.notebook import explorers, figures, journey
 
 ROOT = Path(__file__).resolve().parents[1]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 LOOKS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 BOTH = {"the drum": None, "the clock": "other_object"}
 MAKERS = {
@@ -266,16 +265,6 @@ PAGE = """<!doctype html><meta charset="utf-8"><meta name="viewport" content="wi
 BEYOND = """() => [...document.querySelectorAll('.pcma-body *')]
     .filter(e => e.checkVisibility() && !e.closest('.pcma-sheet') && e.getBoundingClientRect().right > innerWidth)
     .map(e => e.outerHTML.slice(0, 80))"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from chromium import CHROMIUM
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb"))
 SCREENSHOTS = ROOT / "results" / "screenshots"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TOKEN = "local"
 WIDGETS = {"00_see_and_hear.ipynb", "03_avga.ipynb", "05_cim.ipynb"}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from .files import SAMPLE_RATE
 
@@ -29,6 +30,15 @@ CONTROLS = {
 COMPOSED_ONLY = ("other_object", "off_screen")
 MIXED = ("noise_mixed", "off_screen_mixed")
 FADE_SECONDS = 0.02
+
+
+def right_to_mark(masks: Tensor, control: str | None) -> Tensor:
+    """The pixels to mark under a control, or None for the clip's own sound: none where nothing visible sounds.
+
+    Args:
+        masks: of the clip as it is heard under the control, any shape.
+    """
+    return (masks > 0) & (control in (None, "other_object", *MIXED))
 
 
 def rms(wave: np.ndarray) -> float:

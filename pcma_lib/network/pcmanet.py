@@ -119,15 +119,26 @@ class PCMANet(nn.Module):
 
         stages, masks, fused, mask = [], [], None, None
         for i in reversed(range(STAGES)):
-            visual = aligned[i].unflatten(0, clips)  # [B, T, C, h, w]
-            guide, audio = self.qsca[i](visual, audio, masks[-1] if masks else None, valid)
-            fused = self.fusion[i](aligned[i], guide.flatten(0, 1), fused)
-            logits = self.heads[i](fused)  # [B*T, K, h, w]
+            fused, logits, audio = self.stage(i, aligned[i], fused, audio, masks[-1] if masks else None, valid)
             stages.insert(0, logits.unflatten(0, clips))
             if i:  # the finest stage has nobody to guide
                 mask = self.cim(logits, mask)
                 masks.append(mask.unflatten(0, clips))
         return PCMAOutput(tuple(stages), tuple(masks))
+
+    def stage(
+        self, i: int, visual: Tensor, coarser: Tensor | None, audio: Tensor, mask: Tensor | None, valid: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """QSCA, fusion and head of stage i + 1.
+
+        Shapes:
+            visual: V [B*T, C, h, w]; coarser: X of the stage before, None in the coarsest; audio: [B, T, C].
+            mask: [B, T, 1, h', w'] or None; valid: [B, T] or None.
+            returns: X [B*T, C, h, w], logits O [B*T, K, h, w], and the sound for the next stage [B, T, C].
+        """
+        guide, audio = self.qsca[i](visual.unflatten(0, audio.shape[:2]), audio, mask, valid)
+        fused = self.fusion[i](visual, guide.flatten(0, 1), coarser)
+        return fused, self.heads[i](fused), audio
 
     @classmethod
     def from_released(

@@ -22,7 +22,7 @@ from PIL import Image
 
 from ..data.avsbench import AVSBench
 from ..data.clip import Clip
-from ..data.controls import silent_objects
+from ..data.controls import right_to_mark, silent_objects
 from ..network.audio import EXAMPLE_SECONDS, SAMPLE_RATE, LogMel
 from ..network.layers import resize
 from ..use.model import AudioVisualModel
@@ -134,7 +134,7 @@ def confidence(model: AudioVisualModel, clip: Clip) -> Explorer:
     tokens = [out.stages[-1].numel(), *(mask.numel() for mask in masks)]  # of the QSCA of stages 4 to 1
     data = {"frames": _frames(clip), "truth": _runs(truth), "steps": steps, "trained": trained, "tokens": tokens}
     data["channels"] = model.network.audio.out_features
-    second = int(masks[-1].flatten(1).sum(1).argmax())
+    second = _fullest(masks[-1])
     cells = [figures.frame_with(None, clip.frames[second], truth[second], mask=mask[second]) for mask in masks]
     names, legend = [f"$M_{i}$" for i in (3, 2, 1)], {"truth": figures.TRUTH, "in doubt": figures.DOUBT}
     figure = figures.grid({f"c = {trained}": cells}, names, "Tokens that may still ask", legend=legend)
@@ -160,14 +160,14 @@ def sounds(model: AudioVisualModel, dataset: AVSBench, index: int = journey.NUMB
         model: any. dataset: composed data, not in training mode. index: of the clip, which has an object that never sounds.
     """
     heard, pictures = [], []
-    second, raw = int((dataset[index].masks > 0).flatten(1).sum(1).argmax()), dataset.raw(index)
+    second, raw = _fullest(dataset[index].masks > 0), dataset.raw(index)
     silent = [raw.objects[k]["class"] for k in silent_objects(raw)]
     names = SOUNDS | ({"other_object": f"the {silent[0]}'s sound"} if len(silent) == 1 else {})
     for control, name in names.items():
         view = dataset.with_sound(control)
         clip = view[index]
         marked = model(clip.frames[None], clip.log_mel[None]).finest[0, :, 0] > 0
-        truth = (clip.masks > 0) & (control in (None, "other_object"))  # in all others nothing sounds that is in the picture
+        truth = right_to_mark(clip.masks, control)
         heard.append({"name": name, "sound": figures.mp3(view.wave(index), compression_level=0.8), "truth": _runs(truth)})
         heard[-1] |= {"marked": _runs(marked), "spectrogram": _webp(figures.spectrogram_image(clip.log_mel), quality=60)}
         pictures.append(figures.frame_with(None, clip.frames[second], truth[second], marked[second]))

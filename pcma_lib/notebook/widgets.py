@@ -5,7 +5,7 @@ import torch
 from IPython.display import display
 
 from ..data.avsbench import AVSBench
-from ..data.controls import CONTROLS, MIXED
+from ..data.controls import CONTROLS, right_to_mark
 from ..measure.evaluation import available_controls
 from ..network.cim import confidence
 from ..use.model import AudioVisualModel
@@ -44,8 +44,7 @@ def _heard(dataset, sound):
 
 
 def _truth(example, sound):
-    """What is right to mark, [T, H, W]: nothing where no visible object sounds (see `data.controls`)."""
-    return (example.masks > 0) & (sound in (OWN, "other_object", *MIXED))
+    return right_to_mark(example.masks, None if sound == OWN else sound)
 
 
 def compare_sounds(model: AudioVisualModel, dataset: AVSBench) -> ipywidgets.VBox:

@@ -13,7 +13,7 @@ from ..data.avsbench import DATASETS
 from ..measure.evaluation import evaluate, table
 from ..use.checkpoints import write_json
 from ..use.fast import fast
-from ..use.gated import gated_shares
+from ..use.gated import gate_of
 from ..use.model import AudioVisualModel
 from .config import TrainConfig
 from .loop import fit, test
@@ -96,10 +96,12 @@ def _evaluate(given):
     if given.gated:
         model = fast(model, gated=given.gated)
     result = evaluate(model, data, controls="all")
-    result |= {"gated": shares} if (shares := gated_shares(model)) else {}
+    gate = gate_of(model)
+    if gate and gate.shares:
+        result["gated"] = gate.shares
     print(table(result))
-    if shares:
-        print("\nthe finest stage: " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+    if "gated" in result:
+        print("\nthe finest stage: " + ", ".join(f"{name} {share:.1%}" for name, share in result["gated"].items()))
     if given.output:
         write_json(given.output, result)
 

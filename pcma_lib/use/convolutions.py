@@ -95,6 +95,11 @@ class Winograd(nn.Module):
         taps = self._taps / 24
         return torch.einsum("ay,bx,ocyx->abco", taps, taps, self.conv.weight).flatten(0, 1).contiguous()
 
+    def filtered(self, tiles: Tensor, coordinates: Tensor) -> Tensor:
+        """Tiles of 6 x 6 pixels [36, n, C] to their 4 x 4 outputs without bias [16, n, C'], by the taps' coordinates."""
+        products = torch.bmm((self.tile @ tiles.flatten(1)).view_as(tiles), coordinates)
+        return (self.pixels @ products.flatten(1)).view(16, tiles.shape[1], -1)
+
     @torch.autocast("cpu", enabled=False)
     def forward(self, features: Tensor) -> Tensor:
         features = features.to(self.dtype)
@@ -108,8 +113,7 @@ class Winograd(nn.Module):
         for frame, grown in zip(features.permute(0, 2, 3, 1), out):  # a frame at a time stays in the cache
             padded = F.pad(frame, [0, 0, 1, 4 * wide - w + 1, 1, 4 * high - h + 1])
             tiles = padded.unfold(0, 6, 4).unfold(1, 6, 4).permute(3, 4, 0, 1, 2).reshape(36, -1)
-            products = torch.bmm((self.tile @ tiles).view(36, high * wide, c), self._weight)
-            pixels = (self.pixels @ products.view(36, -1)).view(4, 4, high, wide, -1)
+            pixels = self.filtered(tiles.view(36, high * wide, c), self._weight).view(4, 4, high, wide, -1)
             grown.view(high, 4, wide, 4, -1).copy_(pixels.permute(2, 0, 3, 1, 4))
             if self.conv.bias is not None:
                 grown.add_(self.conv.bias)
@@ -179,7 +183,6 @@ class TileCBR(nn.Module):
     def _convolve(self, seen):
         _, n, c = seen.shape
         if self.quick is not None:
-            products = torch.bmm((self.quick.tile @ seen.view(36, -1)).view(36, n, c), self.weight)
-            return (self.quick.pixels @ products.view(36, -1)).view(TILE * TILE, n, -1)
+            return self.quick.filtered(seen, self.weight)
         windows = seen.view(6, 6, n, c).unfold(0, 3, 1).unfold(1, 3, 1)  # [4, 4, n, C, 3, 3]
         return (windows.permute(0, 1, 2, 4, 5, 3).reshape(-1, 9 * c) @ self.weight).view(TILE * TILE, n, -1)

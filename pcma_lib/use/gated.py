@@ -26,9 +26,9 @@ def doubtful(logits: Tensor, confident: float = 0.99) -> Tensor:
     return outline | (confidence(logits) <= confident)
 
 
-def gated_shares(model: nn.Module) -> dict[str, float]:
-    """`Gated.shares` of a model that has a gated decoder, else nothing."""
-    return next((m.shares for m in model.modules() if isinstance(m, Gated)), {})
+def gate_of(model: nn.Module) -> "Gated | None":
+    """The gated decoder inside a model, such as `fast` returns it; None where there is none."""
+    return next((m for m in model.modules() if isinstance(m, Gated)), None)
 
 
 def stage_macs(counted: dict[str, int], active: float, computed: float) -> float:
@@ -96,9 +96,7 @@ class Gated(nn.Module):
         stages, masks, fused, mask = [], [], None, None
         for i in reversed(range(1, STAGES)):
             visual = net.avga[i](maps[i - 1], sound)
-            guide, audio = net.qsca[i](visual.unflatten(0, clips), audio, masks[-1] if masks else None, valid)
-            fused = net.fusion[i](visual, guide.flatten(0, 1), fused)
-            logits = net.heads[i](fused)
+            fused, logits, audio = net.stage(i, visual, fused, audio, masks[-1] if masks else None, valid)
             mask = net.cim(logits, mask)
             stages.insert(0, logits.unflatten(0, clips))
             masks.append(mask.unflatten(0, clips))
@@ -108,8 +106,7 @@ class Gated(nn.Module):
         elif self.capacity is None and computed > self.most:
             features = self.dense_project(encoded)
             visual = net.avga[0](features if known is None else features * known, sound)
-            guide, _ = net.qsca[0](visual.unflatten(0, clips), audio, masks[-1], valid)
-            finest = net.heads[0](net.fusion[0](visual, guide.flatten(0, 1), fused))
+            _, finest, _ = net.stage(0, visual, fused, audio, masks[-1], valid)
         else:
             finest = self._on_tiles(*tiles, encoded, known, sound, audio, masks[-1], valid, fused, logits)
         return PCMAOutput((finest.unflatten(0, clips), *stages), tuple(masks))
