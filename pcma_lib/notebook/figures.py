@@ -259,7 +259,7 @@ def lines(panels: dict[str, dict], height: float = 2.6) -> Figure:
 
     Args:
         panels: dict of title to a dict with "x", one entry "label": values a curve (where the label starts with "measured",
-            dots in the colour of the curve before them; out of the legend where it starts with "_"), and optionally
+            dots in the colour of a curve right before them; out of the legend where it starts with "_"), and optionally
             "xlabel", "ylabel", "xlim", "ylim", "marks" (vertical lines), "log" ("x", "y", "xy").
     """
     options = ("xlabel", "ylabel", "xlim", "ylim")
@@ -268,7 +268,8 @@ def lines(panels: dict[str, dict], height: float = 2.6) -> Figure:
         for label, values in panel.items():
             if label not in ("x", "log", "marks", *options):
                 dots = label.startswith("measured")
-                same = {"color": axis.lines[-1].get_color()} if dots and axis.lines else {}
+                curve = dots and axis.lines and axis.lines[-1].get_linestyle() != "None"
+                same = {"color": axis.lines[-1].get_color()} if curve else {}
                 axis.plot(panel["x"], values, "o" if dots else "-", ms=4, lw=1.5, label=label, **same)
         for place in panel.get("marks", ()):
             axis.axvline(place, color=CONFIDENCE, lw=0.8, ls=":")
