@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from .files import SAMPLE_RATE
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .avsbench import AVSBench
     from .clip import Raw
 
@@ -32,7 +33,7 @@ MIXED = ("noise_mixed", "off_screen_mixed")
 FADE_SECONDS = 0.02
 
 
-def right_to_mark(masks: Tensor, control: str | None) -> Tensor:
+def right_to_mark(masks: "Tensor", control: str | None) -> "Tensor":
     """The pixels to mark under a control, or None for the clip's own sound: none where nothing visible sounds.
 
     Args:
