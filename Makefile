@@ -4,6 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LOG := --log-output --no-progress-bar
+# Whole files go to up to four processes, each on one core, so that they don't fight over the processor.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 PYTHON_FILES := pcma_lib pcma_data data_scripts maintain notebooks/solutions site tests conftest.py
 export PYTHONHASHSEED := 0
@@ -45,10 +47,10 @@ stamps: env
 test: code lessons
 
 code: env
-	$(BIN)/python -m pytest tests
+	$(PYTEST) tests
 
 lessons: env
-	$(BIN)/python -m pytest --nbval -p no:cacheprovider notebooks
+	$(PYTEST) --nbval -p no:cacheprovider notebooks
 
 lint: env
 	$(BIN)/ruff check $(PYTHON_FILES)
