@@ -13,7 +13,7 @@ export PYTHONHASHSEED := 0
 unexport JPY_SESSION_NAME
 APT := Debian, Ubuntu: sudo apt-get install
 
-.PHONY: env data train stamps test code lessons lint slow browser wheel notebooks lab site site-links colab clean
+.PHONY: env data train stamps test code lessons lint slow browser gpu wheel notebooks lab site site-links colab clean
 
 env: .venv/.complete
 
@@ -94,6 +94,16 @@ site-links: .venv/.site
 
 browser: .venv/.site
 	$(BIN)/python -m pytest -m browser tests
+
+# What is different on a GPU, then how fast it is: tables in results/gpu.md.
+gpu: data
+	$(BIN)/python -m pytest -m gpu tests
+	@mkdir -p results
+	for what in 'inference --batch 1 8 32 --compile' 'inference --gated data/demo' 'inference --network avs' 'training --tune --compile' \
+		'training --backbone pvt_v2_b5 --tune' 'loading --data data/demo --workers 8'; do \
+		echo "$$what" && $(BIN)/python -m pcma_lib.benchmark $$what || exit 1; \
+	done > results/gpu.md
+	@cat results/gpu.md
 
 # Not what can't be had again in minutes: data/, weights/ and results/ are yours to delete.
 clean:

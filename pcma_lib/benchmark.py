@@ -156,10 +156,15 @@ def _calibrated(model, image_size):
 
 def training(
     network: str = "pcmanet", backbone: str = "resnet50", batches: Sequence[int] = (4, 16), image_size: int = 224,
-    compile: bool = False, calls: int = 3,
+    compile: bool = False, calls: int = 3, tune: bool = False,
 ) -> Iterator[str]:  # fmt: skip
     """Yield a table's lines: a step in plain float32, and as `fit` takes it; five frames a clip, with a frozen VGGish, and
-    without the batch's way to the device."""
+    without the batch's way to the device.
+
+    Args:
+        tune: also a step for which cuDNN tries its kernels and keeps the fastest, on a GPU. `fit` does not ask for it,
+            because its gain has not been measured.
+    """
     device = best_device()
     config = TrainConfig(network=network, backbone=backbone, image_size=image_size)
     torch.manual_seed(0)
@@ -172,6 +177,8 @@ def training(
         compiled = copy.deepcopy(model)
         rows["as fit, compiled"] = (prepare_for_speed(compiled, replace(config, compile=True)), best_precision(), None)
     prepare_for_speed(model, config)
+    if tune:
+        rows["as fit, cuDNN tuned"] = (copy.deepcopy(model), best_precision(), None)
     choose_path(rows["plain float32"][0], dense=False)
     steps = {}
     for name, (model, precision, capture) in rows.items():
@@ -184,7 +191,15 @@ def training(
         frames, _ = _inputs(batch, image_size, device)
         masks, labelled = (frames[:, :, 0] > 1).to(torch.uint8), torch.ones(batch, 5, dtype=torch.bool)
         clip = Clip(frames, torch.randn(batch, 5, 1, 96, 64, device=device), masks, labelled, labelled, ["random"], [""])
-        yield from _compared({name: partial(step, [clip], 1e-4) for name, step in steps.items()}, batch, calls)
+        calls_of = {name: partial(step, [clip], 1e-4) for name, step in steps.items()}
+        if tune:
+            calls_of["as fit, cuDNN tuned"] = partial(_tuned, calls_of["as fit, cuDNN tuned"])
+        yield from _compared(calls_of, batch, calls)
+
+
+def _tuned(function):
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        return function()
 
 
 def loading(
@@ -217,6 +232,7 @@ def main(arguments: list[str] | None = None) -> None:
         measuring.add_argument("--backbone", default="resnet50")
         measuring.add_argument("--batch", dest="batches", type=int, nargs="+", default=batches)
         measuring.add_argument("--compile", action="store_true")
+    commands.choices["training"].add_argument("--tune", action="store_true", help="also with kernels that cuDNN tries out")
     commands.choices["inference"].add_argument("--gated", metavar="DATA", help="also the gated decoder, by clips' outlines")
     reading = commands.add_parser("loading")
     reading.add_argument("--data", required=True)

@@ -242,5 +242,7 @@ def test_the_benchmark_prints_a_table(demo):
     active, computed, operations = (float(x) for x in re.findall(r"[\d.]+(?=%| of the op)", note))
     assert 0 < active < computed < 100 and 0.4 < operations < 1
     assert len([*training(backbone="resnet18", batches=(2,), image_size=64, calls=1)]) == 3
+    *_, tuned = training(backbone="resnet18", batches=(2,), image_size=64, calls=1, tune=True)
+    assert tuned.startswith("| as fit, cuDNN tuned | 2 |")
     (line,) = loading(demo, batch=2, image_size=64, workers=0, clips=4)
     assert float(line.split()[0]) > 0
