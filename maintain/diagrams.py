@@ -29,26 +29,26 @@ def lesson(number):
 
 
 def here(number):
-    """The whole network in small, with the lesson's part lit."""
+    """A small diagram of the whole network, with the lesson's part lit."""
     parts = {  # name: x, y, lines, kind, lessons that light it
         "sound": (20, 62, ("sound",), "sound", (0, 12)),
         "mel": (140, 62, ("log-mel",), "sound", (1,)),
         "vggish": (260, 62, ("VGGish",), "sound", (1,)),
         "frames": (20, 142, ("frames",), "picture", (0, 12)),
         "encoder": (140, 142, ("encoder",), "picture", (2, 14)),
-        "cbr": (260, 142, ("CBR",), "picture", (2,)),
-        "avga": (390, 142, ("AVGA",), "picture", (3, 9, 14)),
-        "qsca": (520, 142, ("QSCA",), "picture", (4, 9, 14)),
+        "cbr": (260, 142, ("CBR",), "picture", (2, 13)),
+        "avga": (390, 142, ("AVGA",), "picture", (3, 9, 13, 14)),
+        "qsca": (520, 142, ("QSCA",), "picture", (4, 9, 13, 14)),
         "fusion": (650, 142, ("GF, head",), "picture", (11, 13, 14)),
-        "cim": (585, 216, ("CIM",), "doubt", (5, 9, 13, 14)),
+        "cim": (585, 216, ("CIM",), "doubt", (5, 9, 11, 13, 14)),
         "mask": (790, 142, ("mask",), "sound", (0, 7, 11, 12)),
-        "loss": (790, 216, ("loss",), "truth", (7, 8, 14)),
+        "loss": (790, 216, ("loss",), "truth", (7, 8, 11, 14)),
     }
     whole = {6: set(parts) - {"loss"}, 8: set(parts), 10: set(parts) - {"loss"}}.get(number, set())
     lit = {name for name, part in parts.items() if number in part[4]} | whole
     d = Drawing(
         f"You are here: lesson {number:02d}, {LESSONS[number]}",
-        f"The whole network in small. Lit in this lesson: {', '.join(p for p in parts if p in lit)}.",
+        f"A small diagram of the whole network. Lit in this lesson: {', '.join(p for p in parts if p in lit)}.",
         264,
     )
     d.text(20, 34, f"You are here: {number:02d}  {LESSONS[number]}", "head", "start")
@@ -242,10 +242,10 @@ def mel_and_vggish():
     d.arrow((826, 174), (826, 256), (70, 256), row[0].top(), kind="sound")
     for box, s in zip(row, stack):
         d.text(box.x + 50, 344, s[2])
-    d.box(700, 380, 176, 52, "Linear, trained", "A₄: T × C", kind="sound")
+    d.box(700, 380, 176, 52, "Linear, trained", "A₄: C numbers", kind="sound")
     d.arrow((826, 350), (826, 380), kind="sound")
-    d.text(684, 402, "128 numbers for each second become the sound of the network,", "soft", "end")
-    d.text(684, 421, "C = 256 in the paper and 64 in the shipped model.", "soft", "end")
+    d.text(684, 402, "A Linear layer turns the 128 numbers of each second into C numbers.", "soft", "end")
+    d.text(684, 421, "C is 256 in the paper and 64 in the shipped model.", "soft", "end")
     return d
 
 
@@ -409,7 +409,7 @@ def cim():
     sig = d.box(160, 76, 110, 52, "sigmoid", "p: 0 to 1", kind="plain")
     switch = d.box(310, 76, 190, 52, "switch", "1 where 1−c < p < c", kind="doubt")
     times = d.box(560, 82, 40, 40, "×", kind="plain")
-    out = d.box(660, 76, 170, 52, "next mask", "1×h×w", kind="doubt", style="box data")
+    out = d.box(660, 76, 170, 52, "M, the mask", "1×h×w", kind="doubt", style="box data")
     up = d.box(495, 168, 170, 52, "grow", "each cell becomes 2×2", kind="plain")
     coarse = d.box(310, 168, 130, 52, "coarser mask", "1×h/2×w/2", kind="doubt", style="box data")
     for a, b, kind in (
@@ -597,7 +597,7 @@ def confident_decoder():
         "CBR, AVGA, QSCA and fusion, and the tiles alone through the head. Elsewhere the output of stage 2 is enlarged.",
         440,
     )
-    d.text(20, 36, "The confident decoder: work only where it is still open", "head", "start")
+    d.text(20, 36, "The confident decoder: work only where it is in doubt", "head", "start")
     d.text(
         20, 57, "Stage 1 holds about half of the operations. O₂ tells which of its tiles are worth them.", "soft", "start"
     )
