@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .data.files import project_root, read_json, resolve
+from .data.files import project_root, read_json, read_rows, resolve
 from .training.config import TrainConfig
 from .use.checkpoints import write_json
 
@@ -36,6 +36,7 @@ LISTENING = {
     "with late foreign sounds": {"negative_audio": 0.15, "negative_after": 0.5},
 }
 SEEDS = range(3)
+CURVE = ("epoch", "miou", "miou_whole_set")  # of each validation
 
 
 def _seeded(rows):
@@ -62,9 +63,10 @@ def run_rows(rows: dict[str, dict], output: str | Path, preset: str, parallel: i
         preset: of every row. parallel: rows at a time, which share the processor's cores. common: settings of every row.
 
     Returns:
-        dict, also in output/summary.json beside the rows of earlier calls: for each row its "settings" and what
-        result.json of the run says ("best", "test" and the other test splits, "seconds"); or "error", the last line of
-        what the run said. A row that was killed goes on where its last saved state left it.
+        dict, also in output/summary.json beside the rows of earlier calls: for each row its "settings", what result.json of
+        the run says ("best", "test" and the other test splits, "seconds"), and "validation", the measures CURVE of each
+        validation; or "error", the last line of what the run said. A row that was killed goes on where its last saved
+        state left it.
 
     Raises:
         ValueError: parallel below 1, or a summary.json that is none.
@@ -99,7 +101,9 @@ def _run_row(output, name, preset, settings, threads):
             lines = [line for line in ran.stderr.splitlines() if line.strip()]
             return {**row, "error": lines[-1] if lines else f"exit code {ran.returncode}"}
         result = read_json(folder / "result.json")
-        return {**row, **{k: v for k, v in result.items() if k not in ("last", "best_checkpoint")}}
+        row |= {k: v for k, v in result.items() if k not in ("last", "best_checkpoint")}
+        validations = read_rows(folder / "validation.csv", CURVE)
+        return {**row, "validation": [{k: float(found[k]) for k in CURVE} for found in validations]}
     except (OSError, ValueError) as error:
         return {**row, "error": str(error)}
 

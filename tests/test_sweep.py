@@ -29,6 +29,8 @@ def test_a_failed_row_is_reported_and_the_others_run(demo, tmp_path):
     summary = run_rows(rows, tmp_path, "quick", **common)
     assert "must be divisible by groups (3)" in summary["wrong"]["error"]
     row = summary["right"]
+    assert [sorted(point) for point in row["validation"]] == [["epoch", "miou", "miou_whole_set"]] * len(row["validation"])
+    assert row["validation"][-1]["miou"] == pytest.approx(row["best"]["miou"])
     assert row["settings"] == {**common, "seed": 1} and row["steps"] == 1 and row["test"]["clips"] == 6
     assert row["test"]["measured_with"]["code"] == row["test"]["origin"]["code"] == code_hash()
     assert json.loads((tmp_path / "summary.json").read_text()) == summary

@@ -220,7 +220,8 @@ def grid(
             drawn = axis.imshow(image, cmap=cmap, vmin=low, vmax=high, aspect="auto" if height < 1.2 else None)
             if image.ndim == 2:
                 shown = drawn
-                axis.set_xlabel("" if limits else f"{low:.2g} to {high:.2g}", fontsize=9)
+                tiny = (high - low) / 1000  # of a range that starts next to 0
+                axis.set_xlabel("" if limits else f"{0 if abs(low) < tiny else low:.2g} to {high:.2g}", fontsize=9)
         line[0].set_ylabel(name)
     for axis, text in zip(axes[0], titles):
         axis.set_title(text)
@@ -240,7 +241,10 @@ def maps(
 
 
 def confusion(shares: Array, names: Sequence[str]) -> Figure:
-    """A confusion matrix [K, K], a row a true class, of shares from 0 to 1, with numbers in it where they fit."""
+    """A confusion matrix [K, K], a row a true class, of shares from 0 to 1, with numbers in it where they fit.
+
+    A share that rounds to 0 stays blank. The row of a class that does not occur is hatched.
+    """
     shares, size = _array(shares), max(4, min(9, 250 / len(names)))
     figure, axes = _figure(1, 1, 0.7 * WIDTH)
     axis = axes[0, 0]
@@ -250,7 +254,11 @@ def confusion(shares: Array, names: Sequence[str]) -> Figure:
     axis.set_yticks(range(len(names)), names, fontsize=size)
     if len(names) <= 16:
         for (i, j), share in np.ndenumerate(shares):
-            axis.text(j, i, f"{share:.2f}", ha="center", va="center", fontsize=8, color="white" if share > 0.5 else "black")
+            text = f"{share:.2f}".replace("0.00", "")
+            axis.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if share > 0.5 else "black")
+    for i in np.flatnonzero(shares.sum(1) == 0):
+        row = plt.Rectangle((-0.5, i - 0.5), len(names), 1, fill=False, hatch="////", edgecolor=CONFIDENCE, lw=0)
+        axis.add_patch(row)
     return figure
 
 
@@ -260,17 +268,20 @@ def lines(panels: dict[str, dict], height: float = 2.6) -> Figure:
     Args:
         panels: dict of title to a dict with "x", one entry "label": values a curve (where the label starts with "measured",
             dots in the colour of a curve right before them; out of the legend where it starts with "_"), and optionally
-            "xlabel", "ylabel", "xlim", "ylim", "marks" (vertical lines), "log" ("x", "y", "xy").
+            "xlabel", "ylabel", "xlim", "ylim", "marks" (vertical lines), "log" ("x", "y", "xy"), and "styles", a dict of
+            label to what Matplotlib's plot takes, such as {"color": SOUND, "ls": "--"}.
     """
     options = ("xlabel", "ylabel", "xlim", "ylim")
     figure, axes = _figure(1, len(panels), height)
     for axis, (title, panel) in zip(axes[0], panels.items()):
         for label, values in panel.items():
-            if label not in ("x", "log", "marks", *options):
+            if label not in ("x", "log", "marks", "styles", *options):
                 dots = label.startswith("measured")
                 curve = dots and axis.lines and axis.lines[-1].get_linestyle() != "None"
                 same = {"color": axis.lines[-1].get_color()} if curve else {}
-                axis.plot(panel["x"], values, "o" if dots else "-", ms=4, lw=1.5, label=label, **same)
+                style = {"marker": "o", "ls": "none"} if dots else {}
+                style |= {"ms": 4, "lw": 1.5, "label": label.removeprefix("measured, "), **same}
+                axis.plot(panel["x"], values, **style | panel.get("styles", {}).get(label, {}))
         for place in panel.get("marks", ()):
             axis.axvline(place, color=CONFIDENCE, lw=0.8, ls=":")
         for letter in panel.get("log", ""):
@@ -295,7 +306,7 @@ def curves(log: Sequence[dict], validations: Sequence[dict]) -> Figure:
         return np.convolve([float(r[key]) for r in log], np.ones(window) / window, mode="valid")
 
     time = {"x": epochs[window - 1 :], "xlabel": "epoch"}
-    measured = {"x": [float(r["epoch"]) for r in validations], "xlabel": "epoch", "ylim": (0, 1)}
+    measured = {"x": [float(r["epoch"]) for r in validations], "xlabel": "epoch", "ylim": (-0.04, 1)}
     figure = lines({
         "training loss": {**time, "sum of four stages": smooth("loss")},
         "validation mIoU": {
@@ -315,7 +326,7 @@ def curves(log: Sequence[dict], validations: Sequence[dict]) -> Figure:
 def dots(
     values: dict[str, ArrayLike], limits: tuple[float, float] | None = None, title: str = "", xlabel: str = "mIoU"
 ) -> Figure:
-    """A row a name and a dot a seed, with a line at the mean and its value beside it.
+    """A row a name and a dot a seed, with a line at the mean of several and the value of it beside the row.
 
     Args:
         values: dict of name to the seeds' values, or one value. limits: of the axis; None fits it to the values.
@@ -327,7 +338,8 @@ def dots(
     axis = axes[0, 0]
     for place, seeds in enumerate(values.values()):
         axis.plot(seeds, np.full(len(seeds), place), "o", color=PREDICTION, ms=6, alpha=0.8, mec="none")
-        axis.vlines(np.nanmean(seeds), place - 0.3, place + 0.3, "black", lw=1.5)
+        if len(seeds) > 1:
+            axis.vlines(np.nanmean(seeds), place - 0.3, place + 0.3, "black", lw=1.5)
         axis.text(1.01, place, f"{np.nanmean(seeds):.3f}", transform=axis.get_yaxis_transform(), va="center")
     axis.set_yticks(range(len(values)), values)
     axis.set(xlim=limits or (low - room, high + room), ylim=(len(values) - 0.5, -0.5), xlabel=xlabel)
