@@ -497,6 +497,10 @@ def first_for_all(tokens, mask):
     return tokens[:, places[0]], places
 
 
+def beyond_the_last(tokens, mask):
+    return tokens[len(tokens)], mask
+
+
 def in_place(part, visual, guide, coarser=None):
     visual += part.guide(enlarged(guide, visual))
     if coarser is not None:
@@ -508,6 +512,7 @@ def in_place(part, visual, guide, coarser=None):
     "part, wrong, said, named",
     [
         ("gather", first_for_all, "decides otherwise for", "it mixes up the clips of a batch"),
+        ("gather", beyond_the_last, "cannot go on", "stops the training: index"),
         ("fusion", torch.no_grad()(RIGHT["fusion"]), "right, ", "It is detached somewhere, or under torch.no_grad()"),
         ("fusion", in_place, "right, ", "it changes in place what the gradient still needs"),
     ],

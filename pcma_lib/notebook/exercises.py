@@ -14,6 +14,7 @@ from ..network import qsca
 
 HINTS = {}  # name of an exercise: its hint
 FOUR = ("avga", "gather", "cim", "fusion")  # the parts that a learner writes in lessons 03 to 06
+UNFIT = (RuntimeError, TypeError, ValueError, IndexError)  # what wrong shapes, kinds and places end in
 
 
 def check(
@@ -88,8 +89,8 @@ def check_in_network(
     except NotImplementedError:
         print(f"{name}: not attempted (it returns None){more}")
         return
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        reason = str(error).splitlines()[0]
+    except UNFIT as error:
+        reason = _first_line(error)
         print(f"{name}: not yet, the network cannot go on with what yours returns: {reason}{more}")
         return
     if torch.allclose(found, wanted, atol=1e-3, rtol=1e-3):
@@ -124,8 +125,8 @@ def check_in_training(parts: Callable, model: nn.Module, batch: Clip, hint: str 
             trouble = _trouble(model, batch, functions, *wanted)
         except NotImplementedError:
             trouble = "returns None"
-        except (RuntimeError, TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+        except UNFIT as error:
+            reason = _first_line(error)
             if "inplace" in reason:
                 reason = "it changes in place what the gradient still needs. Write a = a + b for a += b"
             trouble = f"stops the training: {reason}"
@@ -208,6 +209,10 @@ def swap(model: nn.Module, part: str, function: Callable) -> Iterator[None]:
 def hint(function: Callable) -> None:
     """Print the hint of an exercise that was checked before."""
     print(HINTS.get(function.__name__, f"There is no hint for {function.__name__}. Run its check first."))
+
+
+def _first_line(error):
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _keep(function, text):
