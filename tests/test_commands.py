@@ -78,7 +78,7 @@ def test_the_readmes_commands_work_in_a_row_and_twice_and_no_model_is_lost(tree)
             assert all(found.get(path) == content for path, content in kept.items()), f"{command} changed a model"
             kept = found
     folders = {path.parent.relative_to(tree).as_posix() for path in kept}
-    assert folders == {"results/demo", "results/stamps", "results/stamps_20"}
+    assert folders == {"results/demo", "results/demo_40", "results/stamps"}
     for phase in ("pretraining the eye", "pretraining the ear", "training", "validation", "test"):
         assert re.search(rf"^(.* )?{phase}[^:]*: \w+ \d+ of \d+", said["make train", 0], re.M), phase
     assert re.search(r"training: step 1 of 1, loss \d+\.\d+, .*validation mIoU", said["make train", 0])
