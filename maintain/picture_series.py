@@ -12,12 +12,18 @@ import nbformat
 from PIL import Image, ImageDraw, ImageFont
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
-COLUMNS, WIDTH, HEIGHT, LINE, GAP = 4, 300, 190, 26, 12  # pixels
+COLUMNS, WIDTH, HEIGHT, LINE, GAP = 3, 440, 290, 30, 14  # pixels
 
 
 def figures(path):
-    """The pictures among a notebook's outputs, from top to bottom."""
-    for cell in nbformat.read(path, as_version=4).cells:
+    """The pictures among a notebook's outputs, from top to bottom, without those of the exercises.
+
+    Where docs/ has the notebook after a long training, those are taken.
+    """
+    trained = FOLDER.parent / "docs" / f"{path.stem}_trained.ipynb"
+    for cell in nbformat.read(trained if trained.is_file() else path, as_version=4).cells:
+        if cell.source.startswith("## Exercises"):
+            return
         for output in cell.get("outputs", ()):
             for kind, data in output.get("data", {}).items():
                 if kind.startswith("image/"):
@@ -36,7 +42,7 @@ def main():
     paths = sorted(FOLDER.glob("*.ipynb"))
     rows = -(-len(paths) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * (WIDTH + GAP) + GAP, rows * (HEIGHT + LINE + GAP) + GAP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(20)
     for number, path in enumerate(paths):
         x, y = GAP + number % COLUMNS * (WIDTH + GAP), GAP + number // COLUMNS * (HEIGHT + LINE + GAP)
         draw.text((x, y), path.stem, "black", font)
