@@ -532,10 +532,13 @@ def test_what_fails_in_a_training_is_named_also_if_it_was_right_in_its_lesson(pa
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
 
 
-def test_the_trained_notebook_is_notebook_11_with_other_parameters():
-    own = nbformat.read(FOLDER / "11_semantics.ipynb", 4)
-    trained = nbformat.read(FOLDER.parent / "docs" / "11_semantics_trained.ipynb", 4)
+@pytest.mark.parametrize("name", ["08_training", "11_semantics"])
+def test_a_trained_notebook_is_the_lesson_with_other_parameters_and_names_no_machine(name):
+    own = nbformat.read(FOLDER / f"{name}.ipynb", 4)
+    path = FOLDER.parent / "docs" / f"{name}_trained.ipynb"
+    trained = nbformat.read(path, 4)
     (given,) = (c for c in trained.cells if "injected-parameters" in c.metadata.get("tags", ()))
-    assert "demo_long" in given.source
+    assert 'preset = "demo' in given.source
     moved = [c.source.replace("../notebooks/", "") for c in trained.cells if c is not given]
     assert moved == [c.source for c in own.cells]
+    assert not re.search(r"/(home|root|work|tmp|Users)/", path.read_text(encoding="utf-8"))
