@@ -154,7 +154,7 @@ def _spectrogram(axis, log_mel):
 def spectrogram(log_mel: Array, title: str = "", height: float = 2.4) -> Figure:
     """What the network hears: log-mel examples [T, 1, 96, 64] over seconds and hertz, dotted lines between them."""
     figure, axes = _figure(1, 1, height, title)
-    figure.colorbar(_spectrogram(axes[0, 0], log_mel), ax=axes, label="log(mel + 0.01)", pad=0.01)
+    figure.colorbar(_spectrogram(axes[0, 0], log_mel), ax=axes, label="log(mel + 0.01)", pad=0.01, extend="max")
     return figure
 
 
