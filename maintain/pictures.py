@@ -20,15 +20,14 @@ SOUNDS = {
     None: "its own sound", "muted": "muted", "noise": "white noise", "swapped": "another clip's sound",
     "other_object": "the silent object's sound", "off_screen": "something not in the picture",
 }  # fmt: skip
-ROWS = {"vision only": "PCMANet, vision only", "AVS": "AVS, rate 0.001", "PCMANet": "PCMANet, rate 0.001"}
+ROWS = ("vision only", "AVS", "PCMANet")
 CLIP = 10  # a bird sings in every second, and the kettle beside it is silent
 
 
 def results():
     """The README's rows: name -> the test measures of each seed."""
-    runs = read_json(resolve("docs/results/seeds.json"))
-    runs["PCMANet, vision only, seed 0"] = read_json(resolve("docs/results/demo_vision_only.json"))
-    found = {name: [runs[f"{stored}, seed {seed}"]["test"] for seed in range(3)] for name, stored in ROWS.items()}
+    runs = read_json(resolve("docs/results/networks.json"))
+    found = {name: [runs[f"{name}, seed {seed}"]["test"] for seed in range(3)] for name in ROWS}
     return found | {"shipped model": [read_json(resolve("pcma_lib/demo_model.json"))["test"]]}
 
 

@@ -17,7 +17,7 @@ DEMO = {
     f"{name}, seed 0": RUNS[stem]
     for name, stem in (("PCMANet", "demo"), ("AVS", "demo_avs"), ("PCMANet, vision only", "demo_vision_only"))
 }
-SEEDS = {"demo": RUNS["seeds"] | DEMO, "stamps": RUNS["stamps"]}
+SEEDS = {"demo": RUNS["seeds"] | DEMO, "stamps": RUNS["stamps"], "networks": RUNS["networks"]}
 
 
 def row(title, tests):
@@ -30,14 +30,10 @@ def row(title, tests):
 
 @pytest.mark.parametrize(
     "name, title",
-    [
-        ("PCMANet, vision only", "PCMANet, vision only"),
-        ("AVS, rate 0.001", "AVS, the baseline"),
-        ("PCMANet, rate 0.001", "PCMANet"),
-    ],
+    [("vision only", "PCMANet, vision only"), ("AVS", "AVS, the baseline"), ("PCMANet", "PCMANet")],
 )
 def test_results_are_those_of_the_runs(name, title):
-    assert row(title, [SEEDS["demo"][f"{name}, seed {seed}"]["test"] for seed in range(3)]) in README
+    assert row(title, [RUNS["networks"][f"{name}, seed {seed}"]["test"] for seed in range(3)]) in README
 
 
 SWEPT = [
@@ -85,8 +81,8 @@ ABLATION = {name: row["test"]["miou"] for name, row in RUNS["ablation"].items()}
 WITHOUT = average(miou, "PCMANet, confidence in bf16")
 DEAF = [average(other_object, "PCMANet, vision only", "stamps", which) for which in ("test", "unheard")]
 AHEAD = [average(miou, "PCMANet", "stamps") - average(miou, name, "stamps") for name in ("AVS", "AVS, rate 0.001")]
-AT_HALF = ("AVS, rate 0.001", "PCMANet, rate 0.001")
-TAKEN = [100 * share for share in (*(average(swapped, name) for name in AT_HALF), swapped(SHIPPED["test"]))]
+TAKEN = [100 * share for share in (*(average(swapped, n, "networks") for n in ("AVS", "PCMANet")), swapped(SHIPPED["test"]))]
+AHEAD_AT_OWN = average(miou, "PCMANet", "networks") - average(miou, "AVS", "networks")
 AHEAD_AT_HALF = average(miou, "PCMANet, rate 0.001") - average(miou, "AVS, rate 0.001")
 
 
@@ -104,8 +100,14 @@ AHEAD_AT_HALF = average(miou, "PCMANet, rate 0.001") - average(miou, "AVS, rate 
             ),
         ),
         ("09_ablation", f"AVGA against the baseline, **{ABLATION['AVGA'] - ABLATION['baseline']:.3f}**,"),
-        ("10_comparison", f"only looks reaches **{average(miou, 'PCMANet, vision only'):.3f}**"),
-        ("10_comparison", "AVS reaches **{:.3f}** and PCMANet **{:.3f}**".format(*(average(miou, n) for n in AT_HALF))),
+        ("10_comparison", f"only looks reaches **{average(miou, 'vision only', 'networks'):.3f}**"),
+        (
+            "10_comparison",
+            "AVS reaches **{:.3f}** and PCMANet **{:.3f}**".format(
+                *(average(miou, name, "networks") for name in ("AVS", "PCMANet"))
+            ),
+        ),
+        ("10_comparison", f"where PCMANet is **{AHEAD_AT_OWN:.2f}** ahead"),
         ("10_comparison", "sound takes **0 %**, **{:.0f} %**, **{:.0f} %** and **{:.0f} %**".format(*TAKEN)),
         ("10_comparison", f"marking nothing is worth **{NOTHING:.3f}** on these clips"),
         ("10_comparison", f"it is **{WITHOUT - average(miou, 'PCMANet, negatives'):.2f}** of mIoU on average"),
