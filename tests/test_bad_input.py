@@ -314,7 +314,6 @@ TABLE = [
             ("max_steps", '"ten"', "int"), ("learning_rate", "NaN", "float"), ("learning_rate", "1e999", "inf"),
             ("without", "qsca", "tuple"), ("without", "[1]", "str"), ("without", '["colour"]', "avga"),
             ("stage_weights", "[1, 1]", "4 of float"), ("stage_weights", "1", "tuple"), ("stages", "[8, 8.5, 8, 8]", "int"),
-            ("stages", "[8, 8, 8]", "4 or 5 of int"), ("stages", "[9, 8, 8, 8, 8]", "stem"),
             ("workers", "-1", "negative"), ("seed", "-1", "negative"), ("clip_gradients", "0", "positive"),
             ("backbone", "resnet", "timm"), ("heads", "3", "32"), ("groups", "5", "32"), ("threshold", "2", "0.5"),
             ("vggish_weights", "nowhere.pth", "pcma-data weights"), ("cache", "yes", "bool"), ("epochs", "", "int"),

@@ -7,7 +7,6 @@ from pcma_lib import AudioVisualModel, Clip, PCMANet, VisualPyramid
 from pcma_lib.benchmark import _calibrated
 from pcma_lib.data.clip import MEAN, STD, collate
 from pcma_lib.measure.complexity import count_macs
-from pcma_lib.network.visual import build_encoder
 
 PARAMETERS = {"resnet50": 43.03, "pvt_v2_b5": 94.48}  # millions: the published 65.68 and 95.07 without the dead weight
 GMACS = {"resnet50": 83.96, "pvt_v2_b5": 109.2}
@@ -185,13 +184,3 @@ def test_without_continuity_every_qsca_hears_the_first_sound():
         qsca.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[1]))
     model(torch.randn(1, 2, 3, 64, 64), torch.rand(1, 2, 128))
     assert len(heard) == 4 and all(h.equal(heard[0]) for h in heard)
-
-
-def test_a_stem_is_made_as_narrow_as_asked_or_refused():
-    five = build_encoder("resnet10t", stages=(16, 8, 8, 16, 16))
-    four = build_encoder("resnet10t", stages=(8, 8, 16, 16))
-    assert [m.conv1[-1].out_channels for m in (five, four)] == [16, 64]
-    assert five.feature_info.channels() == four.feature_info.channels() == [8, 8, 16, 16]
-    for backbone, stem in (("resnet18", 16), ("resnet10t", 15)):
-        with pytest.raises(ValueError, match=f"stem of {backbone} can't have {stem} channels"):
-            build_encoder(backbone, stages=(stem, 8, 8, 16, 16))

@@ -26,12 +26,10 @@ def build_encoder(backbone: str, pretrained: bool | str = False, stages: Sequenc
         backbone: name of any timm model with `features_only` and these four strides, also with a tag (resnet18.a1_in1k).
         pretrained: True loads ImageNet weights through timm (from its cache or the hub); a string is the path of a
             local weight file in timm's or torchvision's names.
-        stages: channels of a ResNet's four stages, to make it narrower than published; only from scratch. With a number
-            more, the first is its stem's, if the stem is a deep one, of three convolutions.
+        stages: channels of a ResNet's four stages, to make it narrower than published; only from scratch.
 
     Raises:
-        ValueError: unknown name, strides that do not fit, stages together with pretrained, a stem whose channels can't be
-            set, a file of other weights.
+        ValueError: unknown name, strides that do not fit, stages together with pretrained, a file of other weights.
         OSError: weights that are not there or can't be fetched.
     """
     if backbone in ENCODERS:
@@ -47,16 +45,9 @@ def build_encoder(backbone: str, pretrained: bool | str = False, stages: Sequenc
         )
     if stages and pretrained:
         raise ValueError(f"there are no ImageNet weights of {backbone} with stages of {list(stages)} channels")
-    options = {"features_only": True, **({"channels": tuple(stages[-4:])} if stages else {})}
-    if stages and len(stages) == 5:
-        options["stem_width"] = stages[0] // 2  # timm's name for half of what a deep stem ends with
+    options = {"features_only": True, **({"channels": tuple(stages)} if stages else {})}
     probe = timm.create_model(backbone, **options)
     reductions = probe.feature_info.reduction()
-    if "stem_width" in options and probe.feature_info.channels()[0] != stages[0]:
-        found = probe.feature_info.channels()[0]
-        raise ValueError(
-            f"the stem of {backbone} can't have {stages[0]} channels, it has {found}; give its four stages alone"
-        )
     if missing := {4, 8, 16, 32} - set(reductions):
         raise ValueError(f"backbone {backbone!r} has maps at strides {reductions}; {sorted(missing)} are missing")
     options["out_indices"] = [probe.feature_info.out_indices[reductions.index(r)] for r in (4, 8, 16, 32)]
