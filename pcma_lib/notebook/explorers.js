@@ -225,12 +225,17 @@
       Object.assign(context, {strokeStyle: colour, lineWidth: line, lineCap: "square"});
       context.stroke();
     };
-    // The bright frame (an image), a prediction as an orange fill, tokens in doubt as magenta cells with their grid, and the
-    // truth as a green contour. All but the frame are maps and may be left out.
+    // The bright frame (an image), a prediction as an orange fill, tokens in doubt as magenta cells with their grid over the
+    // frame in greys, and the truth as a green contour. All but the frame are maps and may be left out.
     const paint = (canvas, {frame, heat, truth, prediction, cells}) => {
       const context = canvas.getContext("2d"), {width, height} = canvas;
       context.clearRect(0, 0, width, height);
       if (frame) context.drawImage(frame, 0, 0, width, height);
+      if (cells) {
+        Object.assign(context, {globalCompositeOperation: "saturation", fillStyle: "#808080"});
+        context.fillRect(0, 0, width, height);
+        context.globalCompositeOperation = "source-over";
+      }
       context.imageSmoothingEnabled = false;
       if (heat) context.drawImage(heated(heat), 0, 0, width, height);
       if (prediction) context.drawImage(tinted(prediction, colours.prediction), 0, 0, width, height);

@@ -85,6 +85,11 @@ def picture(frames: torch.Tensor) -> np.ndarray:
     return (frames.float().cpu() * STD + MEAN).clamp(0, 1).movedim(-3, -1).numpy()
 
 
+def in_greys(image: np.ndarray) -> np.ndarray:
+    """A picture [H, W, 3] without its colours, as bright as before."""
+    return np.repeat(image @ np.float32([[0.2126], [0.7152], [0.0722]]), 3, -1)
+
+
 def _mark(axis, mask, colour, side, filled):
     """A mask [h, w] in 0..1 over a frame of `side` (H, W): a fill as strong as the mask, and a contour at 0.5."""
     mask = _array(mask).astype(np.float32)
@@ -106,22 +111,20 @@ def frame_with(
     Args:
         axis: to draw on; None returns a picture that `grid` draws.
         frame: [3, H, W] as the network takes it, or [H, W, 3] in 0..1.
-        truth, prediction: [H, W] in 0..1, or of a coarser map. mask: [h, w], a cell a token; 1 is magenta with a dark edge.
+        truth, prediction: [H, W] in 0..1, or of a coarser map. mask: [h, w], a cell a token; 1 is magenta, over the
+            frame in greys, since an object may be magenta itself.
     """
     if axis is None:
         return functools.partial(frame_with, frame=frame, truth=truth, prediction=prediction, mask=mask)
     image = picture(frame) if frame.shape[-1] != 3 else _array(frame)
     side = image.shape[:2]
-    axis.imshow(image)
+    axis.imshow(image if mask is None else in_greys(image))
     for given, colour, filled in ((prediction, PREDICTION, True), (mask, DOUBT, True), (truth, TRUTH, False)):
         if given is not None:
             _mark(axis, given, colour, side, filled)
     if mask is not None:
         for draw, whole, cells in zip((axis.hlines, axis.vlines), side, mask.shape):
             draw(np.linspace(0, whole, cells + 1) - 0.5, -0.5, side[draw == axis.hlines] - 0.5, "white", lw=0.5, alpha=0.6)
-        high, wide = (whole / cells for whole, cells in zip(side, mask.shape))
-        for y, x in np.argwhere(_array(mask) > 0.5):  # a dark edge, since an object may be magenta itself
-            axis.add_patch(plt.Rectangle((x * wide - 0.5, y * high - 0.5), wide, high, fill=False, lw=0.7))
     axis.set(xticks=[], yticks=[])
 
 
