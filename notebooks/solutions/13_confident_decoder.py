@@ -23,5 +23,6 @@ def doubt_of(logits):
 
 
 def to_compute(active):
+    # The errors lie along the borders of the active tiles, where a convolution reads a neighbour that was not computed.
     # The largest value in a 3 x 3 neighbourhood is 1 as soon as one tile in it is active.
     return F.max_pool2d(active.float(), 3, 1, 1) > 0

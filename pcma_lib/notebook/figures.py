@@ -327,18 +327,22 @@ def curves(log: Sequence[dict], validations: Sequence[dict]) -> Figure:
 
 
 def dots(
-    values: dict[str, ArrayLike], limits: tuple[float, float] | None = None, title: str = "", xlabel: str = "mIoU"
-) -> Figure:
+    values: dict[str, ArrayLike], limits: tuple[float, float] | None = None, title: str = "", xlabel: str = "mIoU",
+    band: tuple[float, float] | None = None,
+) -> Figure:  # fmt: skip
     """A row a name and a dot a seed, with a line at the mean of several and the value of it beside the row.
 
     Args:
         values: dict of name to the seeds' values, or one value. limits: of the axis; None fits it to the values.
+        band: a range of the axis to shade.
     """
     values = {name: np.atleast_1d(_array(seeds)).astype(float) for name, seeds in values.items()}
     low, high = min(map(np.min, values.values())), max(map(np.max, values.values()))
     room = 0.08 * (high - low) or 0.01
     figure, axes = _figure(1, 1, 0.32 * len(values) + 0.9, title)
     axis = axes[0, 0]
+    if band:
+        axis.axvspan(*band, color=CONFIDENCE, alpha=0.15, lw=0)
     for place, seeds in enumerate(values.values()):
         axis.plot(seeds, np.full(len(seeds), place), "o", color=PREDICTION, ms=6, alpha=0.8, mec="none")
         if len(seeds) > 1:
