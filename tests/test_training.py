@@ -30,7 +30,7 @@ SMALL = {"pretrain": 0, "image_size": 32}
 
 
 def config(data, **changes):
-    small = {"data": str(data), "epochs": 2, "save_every": 1, "mixed_precision": "no"}
+    small = {"data": str(data), "image_size": 32, "epochs": 2, "save_every": 1, "mixed_precision": "no"}
     return TrainConfig.preset("quick", **{**small, **changes})
 
 
