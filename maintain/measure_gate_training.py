@@ -8,7 +8,6 @@ the loss of O_1 sees O_2 grown outside of the active tiles, as the gated network
 """
 
 import argparse
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def gate_on(network, inputs, out):
     active = Gated.tiles_of(doubtful(coarse))[0][:, None].float()
     active = F.interpolate(active, size=fine.shape[-2:], mode="nearest") > 0
     finest = torch.where(active, fine, resize(coarse, fine.shape[-2:])).view_as(out.stages[0])
-    return replace(out, stages=(finest, *out.stages[1:]))
+    return out._replace(stages=(finest, *out.stages[1:]))
 
 
 def trained(gated, settings, folder):
