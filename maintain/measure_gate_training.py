@@ -85,7 +85,7 @@ def main():
     parser.add_argument("--data", required=True)
     parser.add_argument("--runs", required=True)
     parser.add_argument("--output", required=True)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=100)
     given = parser.parse_args()
     settings = dict(data=given.data, image_size=SIZE, pretrain=0, batch_size=4, max_steps=given.steps, evaluate_every=99)
     settings |= dict(learning_rate=3e-4, warmup_steps=10, negative_audio=0.0, log_with="none", cache=False)

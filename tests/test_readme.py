@@ -82,6 +82,7 @@ AHEAD = [average(miou, "PCMANet", "stamps") - average(miou, name, "stamps") for 
 TAKEN = [100 * share for share in (*(average(swapped, n, "networks") for n in ("AVS", "PCMANet")), swapped(SHIPPED["test"]))]
 UNTAUGHT = [average(m, "without pretraining", "listening") for m in (miou, swapped, other_object)]
 UNMIXED = average(miou, "PCMANet", "networks") - average(miou, "without remix", "listening")
+GATE = RUNS["gated_224"]["ResNet-50 by its doubts"]
 AHEAD_AT_OWN = average(miou, "PCMANet", "networks") - average(miou, "AVS", "networks")
 AHEAD_AT_HALF = average(miou, "PCMANet, rate 0.001") - average(miou, "AVS, rate 0.001")
 
@@ -109,6 +110,9 @@ AHEAD_AT_HALF = average(miou, "PCMANet, rate 0.001") - average(miou, "AVS, rate 
         ),
         ("10_comparison", f"where PCMANet is **{AHEAD_AT_OWN:.2f}** ahead"),
         ("10_comparison", "sound takes **0 %**, **{:.0f} %**, **{:.0f} %** and **{:.0f} %**".format(*TAKEN)),
+        ("13_confident_decoder", f"and **{100 * GATE['gated'] / GATE['fast']:.0f} %** of the time"),
+        ("docs/speed", "one clip took {gated:.2f} s instead of {fast:.2f} s".format(**GATE)),
+        ("docs/speed", f"which is {GATE['fast'] / GATE['gated']:.2f} times"),
         ("README", "it reaches {:.3f}, and another clip's sound takes only {:.0%}".format(*UNTAUGHT).replace("%", " %")),
         ("10_comparison", f"falls from {average(miou, 'PCMANet', 'networks'):.3f} to **{UNTAUGHT[0]:.3f}**"),
         ("10_comparison", f"takes only **{100 * UNTAUGHT[1]:.0f} %** then"),
@@ -128,8 +132,11 @@ AHEAD_AT_HALF = average(miou, "PCMANet, rate 0.001") - average(miou, "AVS, rate 
     ],
 )
 def test_what_prose_says_of_the_runs_is_so(place, said):
-    cells = nbformat.read(resolve(f"notebooks/{place}.ipynb"), 4).cells if place != "README" else ()
-    prose = "\n".join(c.source for c in cells if c.cell_type == "markdown") if cells else README
+    page, lesson = resolve(f"{place}.md"), resolve(f"notebooks/{place}.ipynb")
+    if page.is_file():
+        prose = page.read_text()
+    else:
+        prose = "\n".join(c.source for c in nbformat.read(lesson, 4).cells if c.cell_type == "markdown")
     assert said in " ".join(prose.split())
 
 
