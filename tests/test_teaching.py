@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageColor
@@ -168,9 +169,12 @@ def test_a_figure_is_stored_at_twice_the_size_in_few_colours_that_hold_those_of_
 
 def test_a_frame_stays_bright_and_a_mask_of_nothing_draws_nothing():
     frame, nothing = torch.zeros(3, 32, 32), torch.zeros(32, 32)
-    figure = figures.grid({"row": [figures.frame_with(None, frame, nothing, nothing, torch.eye(4))]})
-    axis = figure.axes[0]
-    assert (axis.images[0].get_array() == figures.picture(frame)).all()
+    given = [figures.frame_with(None, frame, nothing, nothing, mask) for mask in (None, torch.eye(4))]
+    bright, axis = figures.grid({"row": given}).axes[:2]
+    assert (bright.images[0].get_array() == figures.picture(frame)).all()
+    greys = axis.images[0].get_array()  # under the cells of a mask, which the frame's colours would hide
+    assert np.ptp(greys, -1).max() == 0 and np.ptp(figures.picture(frame), -1).min() > 0.05
+    assert greys[0, 0, 0] == pytest.approx(figures.picture(frame)[0, 0] @ [0.2126, 0.7152, 0.0722], abs=1e-6)
     assert [float(image.get_array()[..., 3].max()) for image in axis.images[1:]] == pytest.approx([0, 0.55])
     assert axis.images[2].get_array().shape == (4, 4, 4)
 
