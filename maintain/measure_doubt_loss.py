@@ -12,6 +12,7 @@ import copy
 
 import torch
 import torch.nn.functional as F
+from measure_gated import on_tiles
 
 from pcma_lib import AudioVisualModel, MeanIoU
 from pcma_lib.data.avsbench import AVSS
@@ -65,16 +66,11 @@ def measured(model, data):
         out = model(clip.frames[None], clip.log_mel[None])
         fine, coarse = (logits[0] for logits in out.stages[:2])
         for name, rule in rules.items():
-            tiles = Gated.tiles_of(rule(out)[0])[0][:, None].float()
-            active[name] += tiles.mean().item() / len(data)
-            gated = torch.where(resize_tiles(tiles, fine), fine, resize(coarse, fine.shape[-2:]))
+            tiles = Gated.tiles_of(rule(out)[0])[0]
+            active[name] += tiles.float().mean().item() / len(data)
+            gated = on_tiles(tiles, fine, coarse)
             metrics[name].update(resize(gated, clip.masks.shape[-2:])[None], clip.masks[None], clip.labelled[None])
     return {name: {"miou": metrics[name].compute().item(), "active": active[name]} for name in rules}
-
-
-def resize_tiles(tiles, like):
-    """Whether a pixel lies in an active tile."""
-    return F.interpolate(tiles, size=like.shape[-2:], mode="nearest") > 0
 
 
 def main():

@@ -12,14 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from measure_gated import measured
+from measure_gated import counted_of, measured, on_tiles
 
 from pcma_lib import AudioVisualModel, PCMANet
 from pcma_lib.data.avsbench import AVSS
-from pcma_lib.data.clip import collate
 from pcma_lib.measure.complexity import count_macs, seconds_per_call
-from pcma_lib.network.layers import resize
 from pcma_lib.training import fit
 from pcma_lib.training.config import TrainConfig
 from pcma_lib.training.origin import code
@@ -33,27 +30,22 @@ SIZE = 224
 def gate_on(network, inputs, out):
     """A forward hook: O_1 on the tiles that are active, O_2 grown elsewhere, with gradients through both."""
     fine, coarse = (logits.flatten(0, 1) for logits in out.stages[:2])
-    active = Gated.tiles_of(doubtful(coarse))[0][:, None].float()
-    active = F.interpolate(active, size=fine.shape[-2:], mode="nearest") > 0
-    finest = torch.where(active, fine, resize(coarse, fine.shape[-2:])).view_as(out.stages[0])
+    finest = on_tiles(Gated.tiles_of(doubtful(coarse))[0], fine, coarse).view_as(out.stages[0])
     return out._replace(stages=(finest, *out.stages[1:]))
 
 
 def trained(gated, settings, folder):
     """The shipped model after some more steps, by the training that all models here get."""
     model = AudioVisualModel.demo()
-    hook = model.network.register_forward_hook(gate_on) if gated else None
+    if gated:
+        model.network.register_forward_hook(gate_on)
     fit(TrainConfig.preset("demo_long", **settings), folder, resume=True, model=model)
-    if hook:
-        hook.remove()
     return AudioVisualModel.load(Path(folder) / "last.safetensors").eval()
 
 
 def dense_and_gated(model, data):
     """What `measured` says of a model without the gate and with it, and the gated one's share of the operations."""
-    example = collate([data[0]])
-    counted = count_macs(model.network, example.frames, model.embed(example.log_mel))
-    gated = fast(model, gated=True)
+    counted, gated = counted_of(model, data), fast(model, gated=True)
     rows = {"dense": measured(fast(model), data), "gated": measured(gated, data)}
     shares = (rows["gated"][name] for name in ("active", "computed"))
     rows["gated"]["macs"] = stage_macs(counted, *shares) / counted[""]

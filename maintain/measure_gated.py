@@ -16,6 +16,7 @@ from pcma_lib.data.clip import collate
 from pcma_lib.measure.complexity import count_macs
 from pcma_lib.measure.evaluation import evaluate
 from pcma_lib.network.cim import confidence
+from pcma_lib.network.layers import resize
 from pcma_lib.training.origin import code
 from pcma_lib.use.checkpoints import write_json
 from pcma_lib.use.fast import fast
@@ -58,16 +59,16 @@ def main():
     given = parser.parse_args()
     model = AudioVisualModel.load(given.checkpoint) if given.checkpoint else AudioVisualModel.demo()
     data = AVSS(given.data, given.split, image_size=model.picture_size())
-    example = collate([data[0]])
-    counted = count_macs(model.network, example.frames, model.embed(example.log_mel))
+    counted = counted_of(model, data)
     gated = fast(model, gated=True)
     network = gate_of(gated)
     network.most = 1.0
-    rows = {"dense": measured(fast(model), data)}
+    dense = fast(model)
+    rows = {"dense": measured(dense, data) | seconds_of(dense, data)}
     for name, rule in rules(network).items():
         network.doubt = rule
         network.reset()
-        rows[name] = measured(gated, data)
+        rows[name] = measured(gated, data) | seconds_of(gated, data)
         macs = stage_macs(counted, rows[name]["active"], rows[name]["computed"])
         rows[name]["macs"] = macs / counted[""]
         print(name, rows[name], flush=True)
@@ -79,18 +80,33 @@ def main():
     write_json(given.output, {"origin": model.origin, "measured_with": code(), "rows": rows})
 
 
+def counted_of(model, data):
+    """Multiply-accumulates of a model's network on a clip, part by part."""
+    example = collate([data[0]])
+    return count_macs(model.network, example.frames, model.embed(example.log_mel))
+
+
+def on_tiles(active, fine, coarse):
+    """Logits on active tiles [N, rows, columns], and elsewhere those of the stage before, grown: [N, K, h, w]."""
+    active = F.interpolate(active[:, None].float(), size=fine.shape[-2:], mode="nearest") > 0
+    return torch.where(active, fine, resize(coarse, fine.shape[-2:]))
+
+
 def measured(model, data):
-    """Measures, the gate's shares, and seconds a clip of the network alone."""
+    """Measures, and the gate's shares."""
     result = evaluate(model, data)
     result |= gate.shares if (gate := gate_of(model)) else {}
+    return {k: result[k] for k in ("miou", "miou_whole_set", "f_measure", "active", "computed") if k in result}
+
+
+def seconds_of(model, data):
+    """Seconds a clip of the network alone, eight clips a call."""
     clip = collate([data[i] for i in range(8)])
     started = time.perf_counter()
     with torch.no_grad():
         for _ in range(3):
             model(clip.frames, clip.log_mel, clip.valid)
-    seconds = (time.perf_counter() - started) / 24
-    kept = ("miou", "miou_whole_set", "f_measure", "active", "computed")
-    return {k: result[k] for k in kept if k in result} | {"seconds": seconds}
+    return {"seconds": (time.perf_counter() - started) / 24}
 
 
 if __name__ == "__main__":

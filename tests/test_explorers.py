@@ -754,6 +754,8 @@ def test_network_steps_through_all_tensors_and_shows_what_each_holds(opened, mad
     marked = seen(tab, 0)
     tinted = np.ptp(quarters(marked, 16)[..., :3], -1) > 8  # the frame is in greys under the cells
     assert (tinted == (found["M_1"][2, 0].numpy() > 0)).mean() > 0.9
+    tab.get_by_role("button", name="frames", exact=True).click()
+    assert (np.ptp(quarters(seen(tab, 0), 16)[..., :3], -1) > 8).mean() > 0.5  # and bright without them
     tab.get_by_role("button", name="X₃", exact=True).click()
     box = tab.get_by_label("the tensor in the chosen second").bounding_box()
     tab.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.6 * box["height"])

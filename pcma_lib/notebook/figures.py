@@ -85,7 +85,7 @@ def picture(frames: torch.Tensor) -> np.ndarray:
     return (frames.float().cpu() * STD + MEAN).clamp(0, 1).movedim(-3, -1).numpy()
 
 
-def in_greys(image: np.ndarray) -> np.ndarray:
+def _in_greys(image: np.ndarray) -> np.ndarray:
     """A picture [H, W, 3] without its colours, as bright as before."""
     return np.repeat(image @ np.float32([[0.2126], [0.7152], [0.0722]]), 3, -1)
 
@@ -118,7 +118,7 @@ def frame_with(
         return functools.partial(frame_with, frame=frame, truth=truth, prediction=prediction, mask=mask)
     image = picture(frame) if frame.shape[-1] != 3 else _array(frame)
     side = image.shape[:2]
-    axis.imshow(image if mask is None else in_greys(image))
+    axis.imshow(image if mask is None else _in_greys(image))
     for given, colour, filled in ((prediction, PREDICTION, True), (mask, DOUBT, True), (truth, TRUTH, False)):
         if given is not None:
             _mark(axis, given, colour, side, filled)
