@@ -15,7 +15,11 @@ import nbformat
 from pcma_lib.data.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTE = "# Parameters of the long run that is stored here. The text around it speaks of the quick form."
+NOTE = """\
+**This page shows the long run.** It is [lesson {number}](../notebooks/{name}.ipynb) with the preset `{preset}`, so all outputs
+below are those of a network that was trained to the end. What the lesson says about the outputs of its quick form is left out.
+"""
+SEEN = "**What you just saw.**"
 
 
 def main():
@@ -28,13 +32,21 @@ def main():
         subprocess.run(command, check=True, cwd=ROOT)
         subprocess.run([sys.executable, ROOT / "tests" / "normalise.py", run], check=True)
         notebook = nbformat.read(run, as_version=4)
-    for cell in notebook.cells:
-        if "injected-parameters" in cell.metadata.get("tags", ()):
-            cell.source = cell.source.replace("# Parameters", NOTE, 1)
-        if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\]\((\d\d_|solutions/)", r"](../notebooks/\1", cell.source)
+    for_readers(notebook, given.name)
     target = ROOT / "docs" / f"{given.name}_trained.ipynb"
     write_atomically(target, lambda part: Path(part).write_text(nbformat.writes(notebook) + "\n", encoding="utf-8"))
+
+
+def for_readers(notebook, name):
+    """Say at the top what the page shows, leave out what speaks of other outputs, and mend the links."""
+    (parameters,) = (c.source for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", ()))
+    preset = re.search(r'^preset = "(\w+)"', parameters, re.MULTILINE)[1]
+    notebook.cells = [c for c in notebook.cells if not c.source.startswith(SEEN)]
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\]\((\d\d_|solutions/)", r"](../notebooks/\1", cell.source)
+    note = NOTE.format(number=name[:2], name=name, preset=preset)
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note.replace("\n", " ").strip(), id="the-long-run"))
 
 
 if __name__ == "__main__":

@@ -539,6 +539,8 @@ def test_a_trained_notebook_is_the_lesson_with_other_parameters_and_names_no_mac
     trained = nbformat.read(path, 4)
     (given,) = (c for c in trained.cells if "injected-parameters" in c.metadata.get("tags", ()))
     assert 'preset = "demo' in given.source
-    moved = [c.source.replace("../notebooks/", "") for c in trained.cells if c is not given]
-    assert moved == [c.source for c in own.cells]
+    note = trained.cells[1].source
+    assert f"(../notebooks/{name}.ipynb)" in note and "`demo`" in note
+    moved = [c.source.replace("../notebooks/", "") for c in trained.cells if c is not given and c.source != note]
+    assert moved == [c.source for c in own.cells if not c.source.startswith("**What you just saw.**")]
     assert not re.search(r"/(home|root|work|tmp|Users)/", path.read_text(encoding="utf-8"))

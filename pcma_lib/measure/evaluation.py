@@ -149,6 +149,6 @@ def table(result: dict) -> str:
     for name, row in result.get("controls", {}).items():
         answer = "the original" if name in MIXED else "that object" if name == "other_object" else "nothing"
         known = "drop" in row and result.get("miou_sounding") != 0  # what marks nothing has nothing to lose
-        drop = f"{row['drop']:.0%}" if known else ""
+        drop = f"{row['drop']:z.0%}" if known else ""
         lines.append(f"| {name} | {row['marked']:.1%} | {row['miou']:.3f} | {drop} | {answer} |")
     return "\n".join(lines)
