@@ -15,10 +15,11 @@ import nbformat
 from pcma_lib.data.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTE = """\
-**This page shows the long run.** It is [lesson {number}](../notebooks/{name}.ipynb) with the preset `{preset}`, so all outputs
-below are those of a network that was trained to the end. What the lesson says about the outputs of its quick form is left out.
-"""
+NOTE = (
+    "**This page shows the long run.** It is [lesson {number}](../notebooks/{name}.ipynb) with the preset `{preset}`, so all"
+    " outputs below are those of a network that was trained to the end. What the lesson says about the outputs of its quick"
+    " form is left out."
+)
 SEEN = "**What you just saw.**"
 
 
@@ -46,7 +47,7 @@ def for_readers(notebook, name):
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"\]\((\d\d_|solutions/)", r"](../notebooks/\1", cell.source)
     note = NOTE.format(number=name[:2], name=name, preset=preset)
-    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note.replace("\n", " ").strip(), id="the-long-run"))
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note, id="the-long-run"))
 
 
 if __name__ == "__main__":
