@@ -27,6 +27,7 @@ env: .venv/.complete
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --upgrade pip
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[notebooks,test]'
+	@$(BIN)/python -m pcma_data weights --only tf_efficientnet_lite0 || echo "Lesson 02 and make stamps will fetch this encoder again."
 	@touch $@
 	@echo "The environment is ready."
 
@@ -39,6 +40,7 @@ train: data
 	$(BIN)/papermill notebooks/08_training.ipynb results/demo/08_training.ipynb -p preset demo -p resume True $(LOG) $(TRAIN)
 
 stamps: env
+	$(BIN)/python -m pcma_data weights --only tf_efficientnet_lite0
 	$(BIN)/python data_scripts/make_stamps.py --out data/stamps $(DATA)
 	@mkdir -p results/stamps
 	$(BIN)/papermill notebooks/08_training.ipynb results/stamps/08_training.ipynb -p preset stamps -p resume True $(LOG) $(TRAIN)

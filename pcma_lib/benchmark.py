@@ -45,15 +45,17 @@ def machine() -> str:
     return f"{name}, torch {torch.__version__}"
 
 
-def peak_memory(function: Callable[[], object]) -> float:
-    """Bytes at the peak of a call: of the GPU's memory, or of the process where there is none (Linux only, else nan)."""
+def peak_memory(function: Callable[[], object], calls: int = 1) -> float:
+    """Bytes at the peak of some calls: of the GPU's memory, or of the process where there is none (Linux only, else nan)."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-        function()
+        for _ in range(calls):
+            function()
         return torch.cuda.max_memory_allocated()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # starts the record of the peak anew
-        function()
+        for _ in range(calls):
+            function()
         status = Path("/proc/self/status").read_text()
         return 1024 * int(next(x for x in status.splitlines() if x.startswith("VmHWM")).split()[1])
     except OSError:
@@ -62,11 +64,10 @@ def peak_memory(function: Callable[[], object]) -> float:
 
 def _compared(rows, batch, calls):
     """Lines of a table, the first row being what the others are compared with. Rows are run in turn, so that a machine
-    that slows down slows all of them. The peak memory is that of a second call, beside all rows' models."""
-    for function in rows.values():
-        for _ in range(TrainStep.EAGER + 1 if torch.cuda.is_available() else 1):  # until graphs are made
-            function()
-    peaks = {name: peak_memory(function) for name, function in rows.items()}
+    that slows down slows all of them. The peak memory is that of the first calls, beside all rows' models: on a GPU, a call
+    that replays a graph asks for no memory any more."""
+    first = TrainStep.EAGER + 1 if torch.cuda.is_available() else 2  # until graphs are made, or the optimizer has its state
+    peaks = {name: peak_memory(function, first) for name, function in rows.items()}
     seconds = {name: [] for name in rows}
     for _ in range(calls):
         for name, function in rows.items():
