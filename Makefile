@@ -23,7 +23,7 @@ env: .venv/.complete
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "Python 3.11, 3.12 or 3.13 is needed, and" \
 		"$(PYTHON) is $$($(PYTHON) --version). Name another one: make env PYTHON=python3.12 ($(APT) python3.12 python3.12-venv; macOS: brew install python@3.12)."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo "$(PYTHON) can't make environments. $(APT) python3-venv."; exit 1; }
-	@echo "Installing PyTorch, JupyterLab and the rest into .venv: about 5.6 GB, some minutes on a fast network. pip shows how far it is."
+	@echo "Installing PyTorch, JupyterLab and the rest into .venv: about 3 GB from the network, 6 GB on the disk. pip shows how far it is."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --upgrade pip
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[notebooks,test]'
