@@ -115,7 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", help="folder of the runs; left out: results/SWEEP_PRESET")
     parser.add_argument("--preset", default="demo")
     parser.add_argument("--rows", nargs="*", metavar="NAME", help="only these rows")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="settings of every row")
+    parser.add_argument("--set", nargs="*", action="extend", default=[], metavar="FIELD=JSON", help="settings of every row")
     parser.add_argument("--parallel", type=int, default=1)
     given = parser.parse_args(arguments)
     rows = SWEEPS[given.sweep]

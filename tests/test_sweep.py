@@ -4,6 +4,7 @@ import pytest
 
 from pcma_lib import PCMANet
 from pcma_lib.sweep import SWEEPS, TABLE_IV, main, run_rows
+from pcma_lib.training import commands
 from pcma_lib.training.config import RATES, TrainConfig
 from pcma_lib.training.origin import code_hash
 from pcma_lib.use.model import NETWORKS, AudioVisualModel
@@ -47,6 +48,14 @@ def test_no_rows_at_a_time_are_refused(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["ablation", "--output", "unused", "--parallel", "0"])
     assert "parallel must be 1 or more, got 0" in str(stopped.value.code)
+
+
+@pytest.mark.parametrize("command", [["ablation"], ["fit", "--preset", "quick"]])
+def test_settings_given_in_several_places_all_count(command, tmp_path, capsys):
+    call = commands.main if command[0] == "fit" else main
+    with pytest.raises(SystemExit) as stopped:
+        call([*command, "--output", str(tmp_path / "unused"), "--set", "image_size=33", "--set", "seed=1"])
+    assert "image_size must be divisible by 32, got 33" in str(stopped.value.code) + capsys.readouterr().err
 
 
 def test_an_unknown_row_is_named(capsys):

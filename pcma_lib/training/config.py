@@ -175,7 +175,7 @@ _SMALL = dict(
     optimizer="adamw", learning_rate=2e-3, weight_decay=0.02, schedule="cosine", warmup_steps=40, clip_gradients=1.0,
     batch_size=8, save_every=100, remix=0.5, pretrain=300,
 )  # fmt: skip
-_PAPER = dict(  # what the paper says, and where it is silent its release; docs/paper_and_code.md lists every deviation
+_PAPER = dict(  # what the paper says, and where it is silent its release; docs/paper_and_code.md lists what differs
     augment=False, mixed_precision="no", backbone="resnet50.tv_in1k",  # torchvision's IMAGENET1K_V1
     image_size=224, channels=256, groups=8, threshold=0.99, pretrained=True, vggish_weights="weights/vggish.safetensors",
     optimizer="adam", learning_rate=1e-4, schedule="constant", batch_size=4, save_every=500,
