@@ -14,7 +14,7 @@ from pcma_lib.use.model import NETWORKS, AudioVisualModel
 def test_every_row_is_a_setting_of_its_own_that_makes_a_model(sweep):
     found = []
     for settings in SWEEPS[sweep].values():
-        config = TrainConfig.preset("stamps" if sweep == "eyes" else "quick", **{"pretrained": True, **settings})
+        config = TrainConfig.preset("stamps" if sweep == "eyes" else "quick", **settings)
         AudioVisualModel(**{**config.model_settings(), "channels": 64})
         found.append(config.to_dict())
     assert all(a != b for i, a in enumerate(found) for b in found[:i])

@@ -64,7 +64,8 @@ def build_encoder(backbone: str, pretrained: bool | str = False, stages: Sequenc
             raise ValueError(f"{pretrained} does not hold weights of {backbone} ({type(error).__name__}: {error})") from None
         raise OSError(
             f"ImageNet weights of {backbone} are neither in timm's cache nor reachable ({type(error).__name__}). "
-            "Give a local file (pretrained='resnet50.safetensors') or train from scratch (pretrained=False)."
+            "`pcma-data weights` fetches those of the presets. Or give a local file (pretrained='resnet50.safetensors'), or "
+            "train from scratch (pretrained=False)."
         ) from error
 
 
