@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     fitting.add_argument("--resume", action="store_true")
     fitting.add_argument("--log-with", help="tensorboard, wandb or another tracker that accelerate knows; none for none")
     fitting.add_argument("--test", action="store_true", help="then measure the test split")
-    fitting.add_argument("--set", nargs="*", action="extend", default=[], metavar="FIELD=JSON", help="change fields after all that")
+    fitting.add_argument("--set", nargs="*", action="extend", default=[], metavar="FIELD=JSON", help="then change fields")
     testing = commands.add_parser("test", help="measure the best model of a run on its test split, into its result.json")
     testing.add_argument("--run", required=True, metavar="FOLDER")
     measuring = commands.add_parser("evaluate", help="print the measures and controls of a checkpoint")
