@@ -84,6 +84,9 @@ AHEAD = [average(miou, "PCMANet", "stamps") - average(miou, name, "stamps") for 
 TAKEN = [100 * share for share in (*(average(swapped, n, "networks") for n in ("AVS", "PCMANet")), swapped(SHIPPED["test"]))]
 UNTAUGHT = [average(m, "without pretraining", "listening") for m in (miou, swapped, other_object)]
 UNMIXED = average(miou, "PCMANet", "networks") - average(miou, "without remix", "listening")
+HOUR = RUNS["stamps_48"]["pretrained eye, 1250 steps"]
+SHORT = [swapped(RUNS["stamps_48"][f"{eye}, 240 steps"]["test"]) for eye in ("eye from scratch", "pretrained eye")]
+LOST = [miou(HOUR["test"]) - miou(HOUR[f"test_{which}"]) for which in ("sounds", "photographs")]
 GATE = RUNS["gated_224"]["ResNet-50 by its doubts"]
 AHEAD_AT_OWN = average(miou, "PCMANet", "networks") - average(miou, "AVS", "networks")
 AHEAD_AT_HALF = average(miou, "PCMANet, rate 0.001") - average(miou, "AVS, rate 0.001")
@@ -117,6 +120,12 @@ AHEAD_AT_HALF = average(miou, "PCMANet, rate 0.001") - average(miou, "AVS, rate 
         ("docs/speed", f"which is {GATE['fast'] / GATE['gated']:.2f} times"),
         ("README", "it reaches {:.3f}, and another clip's sound takes only {:.0%}".format(*UNTAUGHT).replace("%", " %")),
         ("README", f"it reaches {RUNS['doubt_loss']['rows']['as shipped']['dense']['miou']:.3f}."),
+        ("README", f"`make stamps` reaches an mIoU of {miou(HOUR['test']):.3f} in an hour, and another clip's"),
+        ("README", f"it has never seen, it reaches {miou(HOUR['test_photographs']):.3f}"),
+        ("10_comparison", f"it reaches **{miou(HOUR['test']):.3f}**, and another"),
+        ("10_comparison", f"sound takes **{percent(swapped(HOUR['test']))}**. So 20 minutes"),
+        ("10_comparison", "takes only **{:.0%}** and **{:.0%}** of".format(*SHORT).replace("%", " %")),
+        ("10_comparison", "cost **{:.2f}** of the mIoU. Photographs that were never shown cost **{:.2f}**".format(*LOST)),
         ("10_comparison", f"falls from {average(miou, 'PCMANet', 'networks'):.3f} to **{UNTAUGHT[0]:.3f}**"),
         ("10_comparison", f"takes only **{100 * UNTAUGHT[1]:.0f} %** then"),
         ("10_comparison", f"another object their IoU is **{UNTAUGHT[2]:.2f}**"),
