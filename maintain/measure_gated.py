@@ -2,6 +2,12 @@
 
 python data_scripts/make_demo.py --out data/gated --clips 1,60,60 --size 144
 python maintain/measure_gated.py --data data/gated --output docs/results/gated.json
+
+The same on photographs, with the model of `make stamps`:
+
+python data_scripts/make_stamps.py --out data/gated_stamps --clips 1,1,60,1,1
+python maintain/measure_gated.py --data data/gated_stamps --checkpoint results/stamps/best.safetensors \\
+    --output docs/results/gated_stamps.json
 """
 
 import argparse

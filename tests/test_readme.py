@@ -87,6 +87,7 @@ UNMIXED = average(miou, "PCMANet", "networks") - average(miou, "without remix", 
 HOUR = RUNS["stamps_48"]["pretrained eye, 1250 steps"]
 SHORT = [swapped(RUNS["stamps_48"][f"{eye}, 240 steps"]["test"]) for eye in ("eye from scratch", "pretrained eye")]
 LOST = [miou(HOUR["test"]) - miou(HOUR[f"test_{which}"]) for which in ("sounds", "photographs")]
+ON_STAMPS = RUNS["gated_stamps"]["rows"]
 GATE = RUNS["gated_224"]["ResNet-50 by its doubts"]
 AHEAD_AT_OWN = average(miou, "PCMANet", "networks") - average(miou, "AVS", "networks")
 AHEAD_AT_HALF = average(miou, "PCMANet, rate 0.001") - average(miou, "AVS, rate 0.001")
@@ -116,6 +117,12 @@ AHEAD_AT_HALF = average(miou, "PCMANet, rate 0.001") - average(miou, "AVS, rate 
         ("10_comparison", f"where PCMANet is **{AHEAD_AT_OWN:.2f}** ahead"),
         ("10_comparison", "sound takes **0 %**, **{:.0f} %**, **{:.0f} %** and **{:.0f} %**".format(*TAKEN)),
         ("13_confident_decoder", f"and **{100 * GATE['gated'] / GATE['fast']:.0f} %** of the time"),
+        (
+            "13_confident_decoder",
+            f"gives **{miou(ON_STAMPS['outline alone']):.4f}** instead of {miou(ON_STAMPS['dense']):.4f}",
+        ),
+        ("13_confident_decoder", f"with **{percent(ON_STAMPS['outline alone']['macs'])}** of the operations"),
+        ("13_confident_decoder", f"**{percent(ON_STAMPS['outline, or confidence below 0.99']['macs'])}** of the operations"),
         ("docs/speed", "one clip took {gated:.2f} s instead of {fast:.2f} s".format(**GATE)),
         ("docs/speed", f"which is {GATE['fast'] / GATE['gated']:.2f} times"),
         ("README", "it reaches {:.3f}, and another clip's sound takes only {:.0%}".format(*UNTAUGHT).replace("%", " %")),
