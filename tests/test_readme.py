@@ -130,7 +130,7 @@ AHEAD_AT_HALF = average(miou, "PCMANet, rate 0.001") - average(miou, "AVS, rate 
         ("README", f"`make stamps` reaches an mIoU of {miou(HOUR['test']):.3f} in an hour, and another clip's"),
         ("README", f"it has never seen, it reaches {miou(HOUR['test_photographs']):.3f}"),
         ("10_comparison", f"it reaches **{miou(HOUR['test']):.3f}**, and another"),
-        ("10_comparison", f"sound takes **{percent(swapped(HOUR['test']))}**. So 20 minutes"),
+        ("10_comparison", f"sound takes **{percent(swapped(HOUR['test']))}**. With the short recipe"),
         ("10_comparison", "takes only **{:.0%}** and **{:.0%}** of".format(*SHORT).replace("%", " %")),
         ("10_comparison", "cost **{:.2f}** of the mIoU. Photographs that were never shown cost **{:.2f}**".format(*LOST)),
         ("10_comparison", f"falls from {average(miou, 'PCMANet', 'networks'):.3f} to **{UNTAUGHT[0]:.3f}**"),
