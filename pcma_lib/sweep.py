@@ -44,7 +44,7 @@ def _seeded(rows):
 
 
 SWEEPS = {
-    "rates": {f"{n}, rate {r}": {**s, "learning_rate": r} for n, s in NETWORKS.items() for r in (5e-4, 1e-3, 2e-3, 4e-3)},
+    "rates": {f"{n}, rate {r}": {**s, "learning_rate": r} for n, s in NETWORKS.items() for r in (2.5e-4, 5e-4, 1e-3, 2e-3)},
     "networks": _seeded(NETWORKS),
     "listening": _seeded(LISTENING),
     "ablation": _seeded(
