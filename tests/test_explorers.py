@@ -515,15 +515,16 @@ def test_runs_stand_where_their_measure_puts_them_and_show_settings_and_curves(o
         places = np.array([box["x"] + box["width"] / 2 for box in boxes])
         slope, start = np.polyfit(values, places, 1)
         assert slope > 0 and np.abs(start + slope * np.array(values) - places).max() < 0.5
-    dots[3].click()
-    assert "PCMANet, rate 0.001: time of the run 66 s." in said(tab) and cells(tab, "learning_rate") == ["0.001"]
+    name = "PCMANet, rate 0.001"
+    dots[list(rows).index(name)].click()
+    assert f"{name}: time of the run {rows[name]['seconds']:.0f} s." in said(tab) and cells(tab, "learning_rate") == ["0.001"]
     name = "vision only, rate 0.002"
     tab.get_by_role("button", name=f"{name}: ").press("Enter")
     test, best = rows[name]["test"], rows[name]["best"]
     assert cells(tab, "listen") == ["false"] and cells(tab, "test F-measure") == [f"{test['f_measure']:.3f}"]
     assert cells(tab, "best validation") == [f"{best['miou_whole_set']:.3f}"]
     assert cells(tab, "mIoU lost") == [f"{100 * test['controls']['swapped']['drop']:.1f} %"]
-    assert tab.locator("polyline").count() == 0
+    assert tab.locator("polyline").count() == 2
     tab.get_by_label("Show the").focus()
     tab.keyboard.press("ArrowUp")
     assert state(tab, ".measure") == len(explorers.MEASURES) - 2
