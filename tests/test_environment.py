@@ -1,9 +1,11 @@
 import os
 import re
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import yaml
+from packaging.specifiers import SpecifierSet
 
 import pcma_lib
 
@@ -43,6 +45,18 @@ def test_every_dependency_has_an_exact_version_and_no_address():
     pinned = {re.sub(r"[-_.]+", "-", k).lower() for k in pinned}
     assert {re.split(r"[<>=\[]", d)[0].lower() for d in wanted} - {"pcma-lib"} <= pinned
     assert "://" not in (ROOT / "constraints.txt").read_text()
+
+
+def test_every_tested_version_takes_the_first_release_of_each_python():
+    """Debian 12 has Python 3.11.2, and a package that wants 3.11.5 would end `make env` there."""
+    installed = {re.sub(r"[-_.]+", "-", d.name).lower(): d for d in metadata.distributions()}
+    tested = [line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().split()]
+    found = [d for name in tested if (d := installed.get(re.sub(r"[-_.]+", "-", name).lower()))]
+    assert len(found) > 100
+    for package in found:
+        wanted = SpecifierSet(package.metadata.get("Requires-Python") or "")
+        for python in ("3.11.0", "3.12.0", "3.13.0"):
+            assert python in wanted, f"{package.name} {package.version} needs Python {wanted}"
 
 
 def test_the_workflows_run_targets_of_the_makefile_and_the_main_jobs_are_there():
