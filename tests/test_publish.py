@@ -1,4 +1,6 @@
+import ast
 import json
+import shutil
 import subprocess
 import warnings
 from pathlib import Path
@@ -19,7 +21,7 @@ from pcma_lib.measure.evaluation import evaluate, table
 from pcma_lib.training import fit, main
 from pcma_lib.training.config import TrainConfig
 from pcma_lib.training.model import best_device
-from pcma_lib.training.origin import code_hash, describe
+from pcma_lib.training.origin import DECISIVE, _spelt, code_hash, describe
 from pcma_lib.use.checkpoints import load_tensors, read_settings, save_model
 from pcma_lib.use.inputs import ASSUMED, check_inputs
 from pcma_lib.use.model import NETWORKS
@@ -102,6 +104,29 @@ def test_a_checkpoint_of_fit_tells_what_it_was_shown_and_where_it_comes_from(dem
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=SHIPPED.parent, capture_output=True, text=True)
     expected = {"version": pcma_lib.__version__, "commit": commit.stdout.strip() or None, "preset": "quick"}
     assert model.origin == expected | {"seed": 3, "steps": 2, "code": code_hash()}
+
+
+def test_the_hash_of_the_code_changes_with_what_it_computes_alone(tmp_path, monkeypatch):
+    for room in DECISIVE:
+        shutil.copytree(SHIPPED.parent / room, tmp_path / room)
+    shutil.copy(SHIPPED.parent / "losses.py", tmp_path)
+    monkeypatch.setattr(pcma_lib, "__file__", str(tmp_path / "__init__.py"))
+    path, found = tmp_path / "losses.py", code_hash.__wrapped__()
+    plain = 'def half(x):\n    return {"x": x / 2}\n'
+    path.write_text(path.read_text() + plain)
+    changed = code_hash.__wrapped__()
+    told = 'def half(x: float) -> dict:\n    """Half of it."""\n    return {  # a comment\n        "x": (x / 2),\n    }\n'
+    path.write_text(path.read_text().replace(plain, told))
+    assert code_hash.__wrapped__() == changed != found
+    path.write_text(path.read_text().replace("x / 2", "x / 3"))
+    assert code_hash.__wrapped__() not in (found, changed)
+
+
+def test_the_hash_of_the_code_is_that_of_other_versions_of_python():
+    tree, later = ast.parse("def f(x): return x"), ast.parse("def f(x): return x")
+    later.body[0]._fields += ("of_python_4",)  # as type_params came with 3.12
+    later.body[0].of_python_4 = []
+    assert _spelt(tree) == _spelt(later) != _spelt(ast.parse("def f(x): return 0"))
 
 
 def test_the_fingerprint_of_data_changes_with_their_index_alone(demo, tmp_path):

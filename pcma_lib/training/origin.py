@@ -44,7 +44,10 @@ def code() -> dict:
 
 @lru_cache(maxsize=1)
 def code_hash() -> str:
-    """Changes when the network, the data, the training or the measures do; not with comments, docstrings and type hints."""
+    """Changes when the network, the data, the training or the measures do.
+
+    Comments, docstrings, type hints, the layout of the lines and the version of Python change nothing.
+    """
     root, found = Path(pcma_lib.__file__).parent, hashlib.sha256()
     paths = sorted(p for room in DECISIVE for p in (root / room).glob("*.py") if p.name not in TYPED)
     for path in [root / "losses.py", *paths]:
@@ -56,8 +59,18 @@ def code_hash() -> str:
                 node.returns = None
             if isinstance(node, ast.arg):
                 node.annotation = None
-        found.update(path.name.encode() + ast.unparse(tree).encode())
+        found.update(f"{path.name} {_spelt(tree)}".encode())
     return found.hexdigest()[:12]
+
+
+def _spelt(node):
+    """A syntax tree without its empty fields, of which each version of Python has others."""
+    if isinstance(node, list):
+        return [_spelt(item) for item in node]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = {name: value for name, value in ast.iter_fields(node) if value not in (None, [])}
+    return type(node).__name__, {name: _spelt(value) for name, value in fields.items()}
 
 
 @lru_cache(maxsize=1)
