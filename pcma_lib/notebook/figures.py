@@ -347,7 +347,7 @@ def dots(
         axis.plot(seeds, np.full(len(seeds), place), "o", color=PREDICTION, ms=6, alpha=0.8, mec="none")
         if len(seeds) > 1:
             axis.vlines(np.nanmean(seeds), place - 0.3, place + 0.3, "black", lw=1.5)
-        axis.text(1.01, place, f"{np.nanmean(seeds).round(3) + 0:.3f}", transform=axis.get_yaxis_transform(), va="center")
+        axis.text(1.01, place, f"{np.nanmean(seeds):z.3f}", transform=axis.get_yaxis_transform(), va="center")
     axis.set_yticks(range(len(values)), values)
     axis.set(xlim=limits or (low - room, high + room), ylim=(len(values) - 0.5, -0.5), xlabel=xlabel)
     axis.grid(axis="x", lw=0.5, alpha=0.5)
