@@ -4,8 +4,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LOG := --log-output --no-progress-bar
-# Whole files go to up to four processes, each on one core, so that they don't fight over the processor.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+# Whole files go to a few processes of one thread each. On two cores three of them, because at times one only waits.
+WORKERS := $(shell test "$$(getconf _NPROCESSORS_ONLN)" -lt 3 && echo 3 || echo 4)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 PYTHON_FILES := pcma_lib pcma_data data_scripts maintain notebooks/solutions site tests conftest.py
 export PYTHONHASHSEED := 0

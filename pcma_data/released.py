@@ -8,7 +8,6 @@ The model computes as it was trained, the published code's faults included.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from pcma_lib.training.origin import ORIGIN
 from pcma_lib.use.checkpoints import load_tensors, load_vggish
 from pcma_lib.use.inputs import FRAME_AT
 
-from .commands import command_parser
+from .commands import command, command_parser
 
 
 def convert(
@@ -50,6 +49,7 @@ def convert(
     return model.eval()
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = command_parser("convert", __doc__)
     parser.add_argument("--checkpoint", required=True, type=Path, help="the published .pth")
@@ -59,7 +59,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=int, help="of a clip in its training; left out: 10 with classes, else 5")
     parser.add_argument("--vggish", default=resolve("weights/vggish.safetensors"), type=Path, help="see pcma-data weights")
     given = parser.parse_args(arguments)
-    try:
-        convert(given.checkpoint, given.vggish, given.backbone, given.num_classes, given.seconds).save(given.out)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    convert(given.checkpoint, given.vggish, given.backbone, given.num_classes, given.seconds).save(given.out)

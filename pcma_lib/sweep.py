@@ -5,7 +5,6 @@ python -m pcma_lib.sweep rates --preset stamps --parallel 2 --set 'workers=2'
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 
 from .data.files import project_root, read_json, read_rows, resolve
-from .training.config import TrainConfig
+from .training.config import TrainConfig, read_settings
 from .use.checkpoints import write_json
 
 NETWORKS = {"PCMANet": {}, "vision only": {"listen": False}, "AVS": {"network": "avs", "associative": True}}
@@ -56,7 +55,7 @@ SWEEPS = {
 
 
 def run_rows(rows: dict[str, dict], output: str | Path, preset: str, parallel: int = 1, **common: Any) -> dict[str, dict]:
-    """Train and test once for each row; a row that fails does not stop the others, a finished one is not run again.
+    """Train and test once for each row; a row that fails does not stop the others, a finished one is only tested again.
 
     Args:
         rows: name of a row -> its settings of `TrainConfig`. output: folder of the runs, a folder a row.
@@ -76,6 +75,8 @@ def run_rows(rows: dict[str, dict], output: str | Path, preset: str, parallel: i
         raise ValueError(f"parallel must be 1 or more, got {parallel}")
     threads, path, summary = max(1, torch.get_num_threads() // parallel), output / "summary.json", {}
     stored = read_json(path) if path.is_file() else {}
+    if not isinstance(stored, dict):
+        raise ValueError(f"{path} holds {type(stored).__name__}, expected a dictionary of rows")
     with ThreadPoolExecutor(parallel) as pool:
         done = pool.map(
             lambda item: _run_row(*item, threads), [(output, n, preset, {**common, **s}) for n, s in rows.items()]
@@ -124,7 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows = {n: s for n, s in rows.items() if not given.rows or n in given.rows}
     output = Path(given.output or f"results/{given.sweep}_{given.preset}")
     try:
-        common = {k: json.loads(v) for k, v in (item.partition("=")[::2] for item in given.set)}
+        common = read_settings(given.set)
         TrainConfig.preset(given.preset, **common)
         summary = run_rows(rows, output, given.preset, given.parallel, **common)
     except (ValueError, OSError) as error:

@@ -141,7 +141,7 @@ def test_fewer_tiles_are_fewer_operations(monkeypatch):
     "options", [{"as_released": True}, {"as_released": "detached"}, {"without": ("qsca",)}, {"kind": AVSBaseline}]
 )
 def test_a_network_without_the_standard_parts_is_refused(options):
-    with pytest.raises(ValueError, match="PCMANet with its QSCA"):
+    with pytest.raises(ValueError, match="PCMANet with its own QSCA"):
         fast(network(**options), gated=True)
 
 
@@ -150,6 +150,9 @@ def test_what_cannot_be_gated_is_said():
         Gated(network())
     with pytest.raises(ValueError, match="compile"):
         fast(network(), compile=True, gated=True)
+    for wrong in (0, 1.5):
+        with pytest.raises(ValueError, match=f"a confidence from 0.5 to 1, got {wrong}"):
+            fast(network(), gated=wrong)
 
 
 def test_evaluate_and_its_command_take_the_gated_model(tmp_path, demo, capsys):

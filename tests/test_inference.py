@@ -8,6 +8,7 @@ from torch import nn
 
 from pcma_lib import AudioVisualModel, AVSBaseline, PCMANet, PCMAOutput
 from pcma_lib.benchmark import _calibrated, inference, loading, training
+from pcma_lib.network.fusion import GuidedFusion
 from pcma_lib.network.layers import CBR, resize
 from pcma_lib.network.qsca import choose_path
 from pcma_lib.use.convolutions import UpsampledCBR, Winograd
@@ -115,6 +116,26 @@ def test_the_fast_copy_of_a_model_whose_encoder_takes_one_size_gives_the_same_lo
     with torch.no_grad():
         expected, found = (m(frames, sound).logits[0] for m in (model, fast(model)))
     torch.testing.assert_close(found, expected, atol=1e-4 * expected.std().item(), rtol=1e-4)
+
+
+class HalfGuided(GuidedFusion):
+    def forward(self, visual, guide, coarser=None):
+        return super().forward(visual, guide / 2, coarser)
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, features):
+        return super().forward(features) / self.weight.std()
+
+
+def test_a_part_of_ones_own_keeps_its_own_computation_in_the_fast_copy():
+    model, (frames, sound) = network(), inputs((64, 64))
+    model.fusion[0].__class__ = HalfGuided
+    expected, found = (m(frames, sound).logits[0] for m in (model, fast(model)))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="its own QSCA and guided fusion"):
+        fast(model, gated=True)
+    assert Winograd.fits(nn.Conv2d(256, 8, 3, padding=1)) and not Winograd.fits(Standardised(256, 8, 3, padding=1))
 
 
 def test_a_fast_copy_still_tells_what_its_model_is_to_be_shown():

@@ -253,8 +253,13 @@ def test_outputs_are_those_of_one_run_from_top_to_bottom(path):
     assert path.stat().st_size <= 2_000_000
 
 
-def test_figures_are_shown_where_matplotlib_was_told_to_use_agg():
-    result = nbval(FOLDER / "07_losses_and_metrics.ipynb", MPLBACKEND="Agg")
+def test_figures_are_shown_where_matplotlib_was_told_to_use_agg(tmp_path):
+    shutil.copy(FOLDER / "conftest.py", tmp_path)
+    lesson = nbformat.read(FOLDER / "07_losses_and_metrics.ipynb", 4)
+    first = next(k for k, cell in enumerate(lesson.cells) if "image/png" in str(cell.get("outputs")))
+    lesson.cells = lesson.cells[: first + 1]
+    nbformat.write(lesson, tmp_path / "begins.ipynb")
+    result = nbval(tmp_path / "begins.ipynb", MPLBACKEND="Agg")
     assert result.returncode == 0, result.stdout
 
 
@@ -389,6 +394,21 @@ def test_check_names_the_mistake_and_gives_the_hint_when_asked(capsys):
     assert "Nothing by nothing." in capsys.readouterr().out
     check(double, [((1.0,), 2.0)], mistakes={"You doubled.": double})
     assert capsys.readouterr().out == "double: right, 1 case\n"
+
+
+def test_check_goes_on_where_a_later_case_fails_while_it_looks_for_a_mistake(capsys):
+    def half_done(x):
+        if x == 1:
+            return 2.0
+
+    check(half_done, [((1,), 1.0), ((2,), 2.0)], mistakes={"You doubled.": double})
+    assert capsys.readouterr().out == "half_done: not yet, expected 1, found 2, for (1)\n"
+
+
+def test_an_answer_that_torch_can_not_take_is_not_called_unanswered(capsys):
+    check_in_network(journey.model(), "cim", lambda part, logits, mask=None: logits > 0, journey.clip())
+    shown = capsys.readouterr().out
+    assert "not yet" in shown and "not attempted" not in shown
 
 
 def test_check_rounds_what_it_prints(capsys):

@@ -32,8 +32,17 @@ def test_ear_and_eye_learn_more_than_chance(demo):
     assert ear > 0.55 and eye > 0.2  # chance: 0.5 and at most 0.1
 
 
+def test_an_ear_that_the_training_leaves_alone_learns_beforehand_and_is_frozen_again(demo):
+    ear = VGGish(0.125, batch_norm=True).requires_grad_(False)
+    before = next(ear.parameters()).clone()
+    pretrain_ear(ear, AVSS(demo, "train", 64, cache=True), 2, batch_size=2)
+    assert not torch.equal(next(ear.parameters()), before) and not any(p.requires_grad for p in ear.parameters())
+
+
 def test_data_without_objects_are_refused(tmp_path):
     write_object_layout(tmp_path, "s4_data", True, "{name}_{k}.png")
     with pytest.raises(ValueError, match="no objects"):
         pretrain_ear(VGGish(0.125), S4(tmp_path, "train", 32), 1)
+    with pytest.raises(ValueError, match="list has no objects to learn from; give pretrained weights, or pretrain=0"):
+        pretrain_ear(VGGish(0.125), [], 1)
     assert torch.is_grad_enabled()

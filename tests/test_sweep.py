@@ -5,7 +5,7 @@ import pytest
 from pcma_lib import PCMANet
 from pcma_lib.sweep import SWEEPS, TABLE_IV, main, run_rows
 from pcma_lib.training import commands
-from pcma_lib.training.config import RATES, TrainConfig
+from pcma_lib.training.config import RATES, TrainConfig, read_settings
 from pcma_lib.training.origin import code_hash
 from pcma_lib.use.model import NETWORKS, AudioVisualModel
 
@@ -56,6 +56,20 @@ def test_settings_given_in_several_places_all_count(command, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         call([*command, "--output", str(tmp_path / "unused"), "--set", "image_size=33", "--set", "seed=1"])
     assert "image_size must be divisible by 32, got 33" in str(stopped.value.code) + capsys.readouterr().err
+
+
+def test_a_setting_is_read_as_fit_reads_it_and_one_without_a_value_is_named(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["networks", "--output", "unused", "--set", "backbone=resnet10t", "image_size"])
+    assert "settings are given as FIELD=VALUE, found image_size" in str(stopped.value.code) + capsys.readouterr().err
+    assert read_settings(["network=avs", "epochs=2", "data=a=b"]) == {"network": "avs", "epochs": 2, "data": "a=b"}
+
+
+def test_a_summary_that_is_none_is_refused_before_a_row_is_trained(tmp_path):
+    (tmp_path / "summary.json").write_text("[]")
+    with pytest.raises(ValueError, match="summary.json holds list, expected a dictionary of rows"):
+        run_rows({"a row": {}}, tmp_path, "quick")
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
 
 
 def test_an_unknown_row_is_named(capsys):

@@ -141,6 +141,10 @@ def test_the_papers_presets_hold_its_settings(preset, epochs):
         {"learning_rate": "nan"},
         {"stage_weights": ["1", "1", "x", "1"]},
         {"seed": 2**32},
+        {"groups": 0},
+        {"heads": 0},
+        {"vggish_width": 0},
+        {"vggish_weights": "weights/vggish.safetensors"},
     ],
 )
 def test_wrong_settings_are_named(change):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from torch import nn
 
 from pcma_lib import AVSS, AudioVisualModel, training
 from pcma_lib.data.avsbench import DATASETS, AVSBench, register_dataset
+from pcma_lib.measure.evaluation import evaluate
 from pcma_lib.network.pcmanet import PCMAOutput
 from pcma_lib.network.visual import ENCODERS, VisualPyramid, register_encoder
-from pcma_lib.training import TrainConfig, commands, fit
+from pcma_lib.training import TrainConfig, commands, fit, loop
 from pcma_lib.use.model import NETWORKS, register_network
 
 
@@ -131,7 +133,7 @@ def test_what_a_registered_network_lacks_is_named(demo, tmp_path):
         fit(quick(demo, network="film", pretrained=True, stages=None), tmp_path, progress=False)
 
 
-def test_a_registered_folder_of_clips_trains(tmp_path):
+def test_a_registered_folder_of_clips_trains(tmp_path, capsys, monkeypatch):
     for split in ("train", "train", "train", "train", "val"):
         number = len(list((tmp_path / "clips").glob("*/*")))
         folder = tmp_path / "clips" / split / f"clip{number}"
@@ -145,6 +147,17 @@ def test_a_registered_folder_of_clips_trains(tmp_path):
     register_dataset("folder")(Folder)
     config = quick(tmp_path / "clips", dataset="folder", pretrain=0)
     assert fit(config, tmp_path / "run", progress=False)["best"]["clips"] == 1
+    for place in (commands, loop):  # of one clip no sound can be swapped in
+        monkeypatch.setattr(place, "evaluate", lambda *given, controls="all", **more: evaluate(*given[:2], **more))
+    checkpoint = str(tmp_path / "run" / "best.safetensors")
+    given = ["--checkpoint", checkpoint, "--data", str(tmp_path / "clips"), "--dataset", "folder", "--split", "val"]
+    training.main(["evaluate", *given])
+    assert "miou" in capsys.readouterr().out
+    assert set(training.test(tmp_path / "run", Folder(tmp_path / "clips", "val"), progress=False)) >= {"clips", "data"}
+    assert "val" not in json.loads((tmp_path / "run" / "result.json").read_text())
+    del DATASETS["folder"]
+    with pytest.raises(ValueError, match="dataset was 'folder', is 'avss'"):
+        fit(quick(tmp_path / "clips", pretrain=0), tmp_path / "run", resume=True, progress=False)
 
 
 def test_a_registered_encoder_feeds_the_pyramid_at_four_strides():
@@ -220,7 +233,8 @@ def test_the_command_imports_the_modules_of_ones_own_parts_before_it_reads_the_s
         "@register_network('mine')\nclass Mine(PCMANet):\n    pass\n"
     )
     (tmp_path / "my_other_parts.py").write_text("")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])  # as an installed command has it
     settings = ["--preset", "quick", "--set", f"data={demo}", "network=mine", "max_steps=1", "pretrain=0"]
     training.main(
         ["--import", "my_parts", "--import", "my_other_parts", "fit", *settings, "--output", str(tmp_path / "run")]

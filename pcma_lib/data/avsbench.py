@@ -137,10 +137,11 @@ class AVSBench(Dataset):
         masks = []
         for frame, frame_path, path in zip(frames, frame_paths, mask_paths):
             mask = np.zeros(frame.shape[:2], np.uint8) if path is None else self._read_mask(path)
-            if mask.shape != frame.shape[:2] or frame.shape != frames[0].shape:
-                raise ValueError(
-                    f"{path or frame_path}: size {mask.shape[::-1]} differs from its frame's {frame.shape[1::-1]}"
-                )
+            size, first = frame.shape[1::-1], frames[0].shape[1::-1]
+            if size != first:
+                raise ValueError(f"{frame_path}: size {size} differs from the {first} of the clip's first frame")
+            if mask.shape[::-1] != size:
+                raise ValueError(f"{path}: size {mask.shape[::-1]} differs from its frame's {size}")
             masks.append(mask)
         labelled = np.array([p is not None for p in mask_paths])
         return Raw(np.stack(frames), np.stack(masks), labelled, self.stored_wave(index))

@@ -64,8 +64,8 @@ def collate(clips: list[Clip]) -> Clip:
 class Raw:
     """A clip as stored. frames uint8 [T, H, W, 3]; masks uint8 [T, H, W]; labelled [T]; wave [T * 16000].
 
-    Composed data also have objects (list of dicts, see the scripts), instances uint8 [T, H, W] (0, or 1 + object) and
-    object_waves [objects, T * 16000], each object's sound alone.
+    Composed data also have objects (list of dicts, see `pcma_data.clip_folder`), instances uint8 [T, H, W] (0, or
+    1 + object) and object_waves [objects, T * 16000], each object's sound alone.
     """
 
     frames: np.ndarray

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import yaml
 from accelerate import PartialState
 
+from .. import registry
 from ..data.avsbench import DATASETS
 from ..measure.evaluation import evaluate, table
 from ..use.checkpoints import write_json
 from ..use.fast import fast
 from ..use.gated import gate_of
 from ..use.model import AudioVisualModel
-from .config import TrainConfig
+from .config import TrainConfig, read_settings
 from .loop import fit, test
 from .model import best_device
 
@@ -49,6 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     measuring.add_argument("--output", metavar="FILE", help="also write them to this JSON file")
     given = parser.parse_args(arguments)
     try:
+        if given.modules:
+            sys.path.insert(0, os.getcwd())  # which an installed command does not look in, and `python -m` does
         for module in given.modules:
             import_module(module)
         {"fit": _fit, "test": lambda given: _print(test(given.run)), "evaluate": _evaluate}[given.command](given)
@@ -75,7 +79,7 @@ def _fit(given):
     # Not jsonargparse: TrainConfig checks its values for notebooks anyway, which leaves these lines for it to replace.
     changes = read_config(given.config) if given.config else {}
     changes |= {"log_with": given.log_with} if given.log_with else {}
-    changes |= {k: _literal(v) for k, v in (item.partition("=")[::2] for item in given.set)}
+    changes |= read_settings(given.set)
     name = given.preset or (changes.get("preset_name") if given.config else "demo")
     result = fit(TrainConfig.preset(name, **changes), given.output, given.resume)
     if given.test:
@@ -92,8 +96,10 @@ def _print(result):
 def _evaluate(given):
     model = AudioVisualModel.load(given.checkpoint).to(best_device())
     options = {"semantic": True} if model.settings.get("num_classes", 1) > 1 else {}
-    data = DATASETS.find(given.dataset)(given.data, given.split, image_size=model.picture_size(given.image_size), **options)
-    if given.gated:
+    kind, options["image_size"] = DATASETS.find(given.dataset), model.picture_size(given.image_size)
+    takes = registry.arguments(kind)
+    data = kind(given.data, given.split, **{k: v for k, v in options.items() if k in takes})
+    if given.gated is not None:
         model = fast(model, gated=given.gated)
     result = evaluate(model, data, controls="all")
     gate = gate_of(model)
@@ -104,10 +110,3 @@ def _evaluate(given):
         print("\nthe finest stage: " + ", ".join(f"{name} {share:.1%}" for name, share in result["gated"].items()))
     if given.output:
         write_json(given.output, result)
-
-
-def _literal(text):
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text

@@ -1,8 +1,10 @@
 """Everything that a training run is told, and the settings that have names."""
 
 import dataclasses
+import json
 import math
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -98,6 +100,7 @@ class TrainConfig:
             if getattr(self, name) not in known:
                 getattr(import_module(home, __package__), f"{name}s".upper()).find(getattr(self, name))
         positive = ("epochs", "batch_size", "accumulate", "evaluate_every", "save_every", "learning_rate", "image_size")
+        positive += ("channels", "groups", "heads", "vggish_width")
         for name in (*positive, "max_steps", "clip_gradients"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -109,6 +112,8 @@ class TrainConfig:
         for name in ("negative_audio", "negative_after", "remix"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1, got {getattr(self, name)}")
+        if self.vggish_weights and (self.vggish_width != 1 or self.vggish_batch_norm):
+            raise ValueError("vggish_weights fit the published VGGish alone; set vggish_width=1 and vggish_batch_norm=False")
         if self.image_size % 32:
             raise ValueError(f"image_size must be divisible by 32, got {self.image_size}")
         if self.batch_size % self.accumulate:
@@ -148,6 +153,24 @@ class TrainConfig:
         """All settings, as config.json holds them."""
         settings = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+
+
+def read_settings(items: Sequence[str]) -> dict:
+    """The settings in items such as `epochs=20` or `network=avs`; what is no JSON counts as a word.
+
+    Raises:
+        ValueError: an item without `=`.
+    """
+    if wrong := [item for item in items if "=" not in item]:
+        raise ValueError(f"settings are given as FIELD=VALUE, found {', '.join(wrong)}")
+    return {k: _literal(v) for k, v in (item.split("=", 1) for item in items)}
+
+
+def _literal(text):
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def _number(value):

@@ -1,10 +1,10 @@
 """Training that can be killed at any moment and goes on as if it had not been (paper V-B)."""
 
+import dataclasses
 import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -91,7 +91,7 @@ class Training:
         state = self.run.load() if resume else None
         self.run.refuse_what_would_be_lost(resume, state)
         if config.mixed_precision == "auto":
-            config = replace(config, mixed_precision=self.run.precision(state) or best_precision())
+            config = dataclasses.replace(config, mixed_precision=self.run.precision(state) or best_precision())
         self.run.refuse_other_settings(config, state)
         self.config, self.accelerator = config, self._accelerator(config, cpu)
         self.step, self.best, self.seconds = (state[k] for k in ("step", "best", "seconds")) if state else (0, None, 0.0)
@@ -280,8 +280,8 @@ def test(
     """Measure the best model of a finished run on its test split, in float32 and with every control that the data answer.
 
     The measures become the section "test" of the run's result.json, with what was measured: the split's fingerprint, the
-    model's origin, and the version, commit and hash of the code that measured. So do those of further splits whose names
-    begin with `test_`. Several processes share the clips.
+    model's origin, and the version, commit and hash of the code that measured. Where no data are given, so do those of
+    further splits whose names begin with `test_`. Several processes share the clips.
 
     Args:
         folder: of the run. data: measured in place of the test split that the run's configuration names.
@@ -296,13 +296,17 @@ def test(
     folder, here = Path(folder), PartialState(cpu=best_device().type == "cpu")
     if not (folder / "result.json").is_file():
         raise FileNotFoundError(f"{folder} holds no finished run, as result.json is missing; fit with --resume ends it")
-    config = TrainConfig(**read_json(folder / "config.json"))
+    known = {f.name for f in dataclasses.fields(TrainConfig)}  # another version's settings may have others
+    config = TrainConfig(**{k: v for k, v in read_json(folder / "config.json").items() if k in known})
     model = AudioVisualModel.load(folder / "best.safetensors", network).to(best_device())
-    data = open_dataset(config, "test") if data is None else data
+    more = []
+    if data is None:
+        data = open_dataset(config, "test")
+        more = _more_tests(data)
     told = {"checkpoint": "best.safetensors", "data": describe(config, data)[1]["data"], "origin": model.origin}
     sections = {}
-    for split in [data, *(open_dataset(config, name) for name in _more_tests(data))]:
-        name = getattr(split, "split", "test")
+    for name in ("test", *more):
+        split = open_dataset(config, name) if name in more else data
         with Progress(name, "clip", progress and here.is_main_process) as shown:
             share = {"rank": here.process_index, "world": here.num_processes, "workers": config.workers}
             measured = evaluate(model, split, config.batch_size, "all", **share, progress=shown.at)

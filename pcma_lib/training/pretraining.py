@@ -64,7 +64,8 @@ def pretrain_ear(
     """Train a VGGish to tag mixtures of a composed training split; the layer that reads its tags is thrown away.
 
     Args:
-        vggish: changed in place. dataset: composed data, training split. steps: of `batch_size` mixtures.
+        vggish: changed in place, also where its parameters are frozen, which they are again afterwards.
+        dataset: composed data, training split. steps: of `batch_size` mixtures.
         autocast: called for each step's context of mixed precision. workers: processes that draw the batches.
 
     Returns:
@@ -79,8 +80,13 @@ def pretrain_ear(
         score = (hit[tags > 0].float().mean() + hit[tags == 0].float().mean()) / 2
         return F.binary_cross_entropy_with_logits(logits, tags), score
 
+    frozen = [p for p in vggish.parameters() if not p.requires_grad]
+    vggish.requires_grad_(True)
     run = (dataset, steps, seed, batch_size, progress, autocast, workers)
-    return _train("ear", [vggish, reader], loss_and_score, draw_mixture, *run)
+    score = _train("ear", [vggish, reader], loss_and_score, draw_mixture, *run)
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    return score
 
 
 def pretrain_eye(
@@ -120,8 +126,9 @@ def pretrain_eye(
 
 
 def _classes_of(dataset):
-    if dataset.raw(0).objects is None:
-        raise ValueError(f"{dataset.root} has no objects to learn from; give pretrained weights, or pretrain=0")
+    if not hasattr(dataset, "raw") or dataset.raw(0).objects is None:
+        where = getattr(dataset, "root", type(dataset).__name__)
+        raise ValueError(f"{where} has no objects to learn from; give pretrained weights, or pretrain=0")
     return len(dataset.classes)
 
 

@@ -86,7 +86,7 @@ class Winograd(nn.Module):
     @classmethod
     def fits(cls, conv: nn.Module) -> bool:
         """Whether a module is a convolution that this can replace, and wide enough to gain by it."""
-        same = isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3) and conv.padding == (1, 1)
+        same = type(conv) is nn.Conv2d and conv.kernel_size == (3, 3) and conv.padding == (1, 1)
         plain = same and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
         return plain and conv.in_channels >= cls.CHANNELS
 
@@ -131,7 +131,7 @@ class UpsampledFusion(nn.Module):
 
     @staticmethod
     def fits(module: nn.Module) -> bool:
-        return isinstance(module, GuidedFusion) and not isinstance(module.guide[1], nn.BatchNorm2d)
+        return type(module) is GuidedFusion and not isinstance(module.guide[1], nn.BatchNorm2d)
 
     def forward(self, visual: Tensor, guide: Tensor, coarser: Tensor | None = None) -> Tensor:
         fused = self.guide(guide, visual.shape[-2:]).add_(visual)

@@ -43,8 +43,10 @@ def fast(model: nn.Module, compile: bool = False, gated: bool | float = False) -
         nn.Module in evaluation mode, for inference alone: it can be neither trained nor saved.
 
     Raises:
-        ValueError: gated together with compile, or for a model whose network `Gated` refuses.
+        ValueError: gated together with compile, outside of 0.5 to 1, or for a model whose network `Gated` refuses.
     """
+    if gated is not True and gated is not False and not 0.5 <= gated <= 1:
+        raise ValueError(f"gated is a confidence from 0.5 to 1, got {gated}")
     if compile and gated:
         raise ValueError("a gated model can't be compiled: its shapes depend on the picture")
     model = _folded(_for_inference(model, dense=True if compile else None))
@@ -143,8 +145,8 @@ class Replayed(nn.Module):
     """A model on a GPU whose calls are replayed as CUDA graphs, one a shape of its inputs.
 
     A call then costs the processor one launch instead of a thousand. A shape is captured when it comes for the second time;
-    the least used one of `MOST` makes room for another. The graphs share their memory, which stays taken. A shape that can't
-    be captured is computed as ever, with a warning.
+    of `MOST` graphs, the one that was not used for longest makes room for another. The graphs share their memory, which
+    stays taken. A shape that can't be captured is computed as ever, with a warning.
 
     Shapes: those of the model.
     """
@@ -169,6 +171,7 @@ class Replayed(nn.Module):
             graph, held, out = self._graphs[key] = self._graphs.pop(key, None) or self._capture(given)
         except RuntimeError as error:  # a network of somebody's own may do what no graph can hold
             self._refused.add(key)
+            self._pool = None  # what a broken capture leaves in it can't be used again
             shape = list(frames.shape)
             warnings.warn(f"frames {shape} are computed without a CUDA graph, which is slower: {error}", stacklevel=2)
             return self.model(*given)

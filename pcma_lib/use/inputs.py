@@ -36,7 +36,7 @@ def check_inputs(path: str | Path, inputs: dict | None) -> dict:
     size, at, classes = (inputs[k] for k in ("image_size", "frame_at", "classes"))
     fits = {
         "image_size": type(size) is int and size > 0 and size % 32 == 0,
-        "frame_at": type(at) in (int, float) and 0 <= at <= 1,
+        "frame_at": type(at) in (int, float) and 0 <= at < 1,
         "classes": classes is None or isinstance(classes, list) and all(isinstance(c, str) for c in classes),
     }
     if wrong := [f"{k} {inputs[k]!r}" for k, fit in fits.items() if not fit]:
