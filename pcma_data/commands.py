@@ -24,7 +24,7 @@ def command(main: Callable[..., int | None]) -> Callable[..., int | None]:
             print(f"error: {error}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
-            print("\nstopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+            print("\nstopped; whole files are kept, and the same command does what is left", file=sys.stderr)
             return 130
 
     return run

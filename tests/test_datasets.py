@@ -352,3 +352,16 @@ def test_a_clip_is_kept_until_the_next_and_all_of_them_with_a_cache(tmp_path):
         for index in (1, 2):
             data.raw(index)
         assert len(data._read_clips) == kept and (data.raw(0) is first) == cache
+
+
+@pytest.mark.parametrize(
+    "place, said",
+    [("visual_frames/clip_test/clip_test_2.png", "of the clip's first frame"), ("gt_masks/test/clip_test", "its frame's")],
+)
+def test_pictures_of_a_clip_that_differ_in_size_are_named(tmp_path, place, said):
+    write_object_layout(tmp_path, "ms3_data", False, "{name}_{k}.png")
+    path = tmp_path / "ms3_data" / place
+    path = path / "clip_test_2.png" if path.is_dir() else path
+    Image.new("RGB" if "visual" in place else "1", (64, 64)).save(path)
+    with pytest.raises(ValueError, match=rf"clip_test_2.png: size \(64, 64\) differs from .*{said}"):
+        MS3(tmp_path, "test", 32).raw(0)

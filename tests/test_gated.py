@@ -141,7 +141,7 @@ def test_fewer_tiles_are_fewer_operations(monkeypatch):
     "options", [{"as_released": True}, {"as_released": "detached"}, {"without": ("qsca",)}, {"kind": AVSBaseline}]
 )
 def test_a_network_without_the_standard_parts_is_refused(options):
-    with pytest.raises(ValueError, match="PCMANet with its own QSCA"):
+    with pytest.raises(ValueError, match="PCMANet with its QSCA"):
         fast(network(**options), gated=True)
 
 

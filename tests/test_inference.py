@@ -133,8 +133,13 @@ def test_a_part_of_ones_own_keeps_its_own_computation_in_the_fast_copy():
     model.fusion[0].__class__ = HalfGuided
     expected, found = (m(frames, sound).logits[0] for m in (model, fast(model)))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-    with pytest.raises(ValueError, match="its own QSCA and guided fusion"):
+    with pytest.raises(ValueError, match="the guided fusion and the head of this package"):
         fast(model, gated=True)
+    normed = network()
+    for fusion in normed.fusion:
+        fusion.guide[1] = nn.GroupNorm(1, 32)
+    expected, found = (m(frames, sound).logits[0] for m in (normed, fast(normed)))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     assert Winograd.fits(nn.Conv2d(256, 8, 3, padding=1)) and not Winograd.fits(Standardised(256, 8, 3, padding=1))
 
 

@@ -144,7 +144,6 @@ def test_the_papers_presets_hold_its_settings(preset, epochs):
         {"groups": 0},
         {"heads": 0},
         {"vggish_width": 0},
-        {"vggish_weights": "weights/vggish.safetensors"},
     ],
 )
 def test_wrong_settings_are_named(change):
@@ -165,6 +164,13 @@ def test_encoder_weights_that_are_no_file_or_no_weights_are_named(tmp_path, cont
         path.write_bytes(content)
     with pytest.raises(error, match="encoder.safetensors"):
         build_model(TrainConfig.preset("quick", stages=None, pretrained=str(path)))
+
+
+def test_weights_of_the_published_ear_are_refused_for_another(tmp_path):
+    (tmp_path / "vggish.pth").write_bytes(b"any")
+    settings = TrainConfig.preset("quick", vggish_weights=str(tmp_path / "vggish.pth"))
+    with pytest.raises(ValueError, match="vggish.pth fits the published VGGish alone; set vggish_width=1"):
+        build_model(settings)
 
 
 def test_a_checkpoint_that_is_none_is_refused(tmp_path):

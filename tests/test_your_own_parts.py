@@ -153,6 +153,8 @@ def test_a_registered_folder_of_clips_trains(tmp_path, capsys, monkeypatch):
     given = ["--checkpoint", checkpoint, "--data", str(tmp_path / "clips"), "--dataset", "folder", "--split", "val"]
     training.main(["evaluate", *given])
     assert "miou" in capsys.readouterr().out
+    told = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps(told | {"of_another_version": 1}))
     assert set(training.test(tmp_path / "run", Folder(tmp_path / "clips", "val"), progress=False)) >= {"clips", "data"}
     assert "val" not in json.loads((tmp_path / "run" / "result.json").read_text())
     del DATASETS["folder"]

@@ -99,6 +99,8 @@ def _evaluate(given):
     kind, options["image_size"] = DATASETS.find(given.dataset), model.picture_size(given.image_size)
     takes = registry.arguments(kind)
     data = kind(given.data, given.split, **{k: v for k, v in options.items() if k in takes})
+    if "semantic" in options and data.num_classes == 1:
+        raise ValueError(f"{given.checkpoint} tells classes apart, and the data set {given.dataset!r} has a mask alone")
     if given.gated is not None:
         model = fast(model, gated=given.gated)
     result = evaluate(model, data, controls="all")

@@ -50,7 +50,7 @@ class TrainConfig:
     vggish_weights: str | None = None  # the released VGGish weights
     train_audio: bool = False  # train VGGish along
     pretrain: int = 0  # steps in which the eye first learns the classes of composed data
-    pretrain_ear: int | None = None  # steps in which the ear does; None takes as many
+    pretrain_ear: int | None = None  # steps in which the ear does; None takes as many, none where its weights are given
     listen: bool = True  # False: vision only, the embedding is zeros
     # optimisation
     epochs: int = 15
@@ -112,8 +112,6 @@ class TrainConfig:
         for name in ("negative_audio", "negative_after", "remix"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1, got {getattr(self, name)}")
-        if self.vggish_weights and (self.vggish_width != 1 or self.vggish_batch_norm):
-            raise ValueError("vggish_weights fit the published VGGish alone; set vggish_width=1 and vggish_batch_norm=False")
         if self.image_size % 32:
             raise ValueError(f"image_size must be divisible by 32, got {self.image_size}")
         if self.batch_size % self.accumulate:

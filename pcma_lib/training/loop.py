@@ -151,7 +151,9 @@ class Training:
         if not state:
             options = {"seed": config.seed, "workers": config.workers}
             options |= {"progress": self.progress, "autocast": accelerator.autocast}
-            ear = config.pretrain if config.pretrain_ear is None else config.pretrain_ear
+            ear = config.pretrain_ear
+            if ear is None:
+                ear = 0 if config.vggish_weights else config.pretrain
             if config.pretrain:
                 pretrain_eye(model.network.pyramid, self.train, config.pretrain, **options)
             if ear:

@@ -48,6 +48,8 @@ def build_model(config: TrainConfig, num_classes: int = 1, network: nn.Module | 
             raise FileNotFoundError(
                 f"VGGish weights {path} are missing; pcma-data weights fetches them, or set vggish_weights=None"
             )
+        if config.vggish_width != 1 or config.vggish_batch_norm:
+            raise ValueError(f"{path} fits the published VGGish alone; set vggish_width=1 and vggish_batch_norm=False")
         model.vggish.load_state_dict(load_vggish(path).state_dict())
     return model
 

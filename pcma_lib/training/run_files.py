@@ -40,7 +40,9 @@ def differences(before: dict, now: dict) -> tuple[list[str], list[str]]:
 
     One that an older version did not have counts as its default; fewer epochs or steps than before may not be.
     """
-    before = TrainConfig().to_dict() | {k: v for k, v in before.items() if k in now}
+    named = {k: before[k] for k in ("network", "dataset") if k in before}  # which may not be registered now
+    known = {k: now[k] if k in named else v for k, v in before.items() if k in now}
+    before = TrainConfig(**known).to_dict() | named
     differ = [k for k in sorted(now) if now[k] != before[k] and k not in FREE]
     limits = {k: [s[k] or sys.maxsize for s in (before, now)] for k in ("epochs", "max_steps")}
     told = [k for k in differ if k in TOLD and (k not in limits or limits[k][0] < limits[k][1])]
@@ -116,10 +118,10 @@ class Run:
         if not state:
             return
         with self.reading():
-            before = dict(state["config"])
-        if before.get("mixed_precision") == "auto":  # of a version that did not store what it was resolved to
-            before["mixed_precision"] = config.mixed_precision
-        refused, told = differences(before, config.to_dict())
+            before = state["config"]
+            if before.get("mixed_precision") == "auto":  # of a version that did not store what it was resolved to
+                before = {**before, "mixed_precision": config.mixed_precision}
+            refused, told = differences(before, config.to_dict())
         if refused:
             refused = "; ".join(f"{k} was {before.get(k)!r}, is {getattr(config, k)!r}" for k in refused)
             raise ValueError(f"{self.folder} was started with other settings ({refused}); use another folder")

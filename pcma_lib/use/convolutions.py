@@ -131,13 +131,20 @@ class UpsampledFusion(nn.Module):
 
     @staticmethod
     def fits(module: nn.Module) -> bool:
-        return type(module) is GuidedFusion and not isinstance(module.guide[1], nn.BatchNorm2d)
+        return type(module) is GuidedFusion and all(_is_folded(cbr) for cbr in (module.guide, module.coarse) if cbr)
 
     def forward(self, visual: Tensor, guide: Tensor, coarser: Tensor | None = None) -> Tensor:
         fused = self.guide(guide, visual.shape[-2:]).add_(visual)
         if self.coarse is not None:
             fused = self.coarse(coarser, visual.shape[-2:]).add_(fused)
         return self.out(fused)
+
+
+def _is_folded(cbr):
+    """Whether this is a `CBR` of its own three parts, whose batch norm has become nothing."""
+    conv, norm, act = cbr if type(cbr) is CBR and len(cbr) == 3 else (None, None, None)
+    nothing = isinstance(norm, nn.Identity) or isinstance(norm, nn.Sequential) and not len(norm)
+    return type(conv) is nn.Conv2d and nothing and type(act) is nn.ReLU
 
 
 class TileCBR(nn.Module):
@@ -158,7 +165,7 @@ class TileCBR(nn.Module):
     def __init__(self, cbr: CBR, minimal: bool) -> None:
         super().__init__()
         conv = cbr[0]
-        if not isinstance(cbr[1], (nn.Identity, nn.Sequential)):
+        if not _is_folded(cbr):
             raise ValueError("a gated decoder needs its batch norms folded into the convolutions; `fast` does that")
         self.quick = Winograd(conv) if minimal and Winograd.fits(conv) else None
         if self.quick is not None:

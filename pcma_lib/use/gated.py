@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..network.cim import confidence
-from ..network.fusion import GuidedFusion
+from ..network.fusion import GuidedFusion, Head
 from ..network.layers import resize
 from ..network.pcmanet import STAGES, PCMANet, PCMAOutput, check_frames
 from ..network.qsca import QSCA
@@ -73,11 +73,10 @@ class Gated(nn.Module):
         minimal: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        standard = type(network) is PCMANet and type(network.qsca[0]) is QSCA and type(network.fusion[0]) is GuidedFusion
-        if not standard or network.qsca[0].as_released:
-            raise ValueError(
-                "a gated decoder needs a PCMANet with its own QSCA and guided fusion, and without the released code's faults"
-            )
+        if type(network) is not PCMANet or type(network.qsca[0]) is not QSCA or network.qsca[0].as_released:
+            raise ValueError("a gated decoder needs a PCMANet with its QSCA, and without the released code's faults")
+        if type(network.fusion[0]) is not GuidedFusion or type(network.heads[0]) is not Head:
+            raise ValueError("a gated decoder needs the guided fusion and the head of this package in the finest stage")
         self.network, self.confident, self.most, self.capacity = network, confident, most, capacity
         fusion = network.fusion[0]
         self.reset()
