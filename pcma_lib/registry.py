@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 
 class Registry(dict):
@@ -44,6 +45,12 @@ class Registry(dict):
                 f"holds it is imported and its class carries @register_{self.what}({name!r}) (from pcma_lib.{self.where})"
             )
         return self[name]
+
+
+def call(kind: Callable, *given: Any, **options: Any) -> Any:
+    """What a class or function returns, handed those of the options that it takes."""
+    takes = arguments(kind)
+    return kind(*given, **{k: v for k, v in options.items() if k in takes})
 
 
 def arguments(kind: Callable) -> set[str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import yaml
 from accelerate import PartialState
 
-from .. import registry
 from ..data.avsbench import DATASETS
 from ..measure.evaluation import evaluate, table
+from ..registry import call
 from ..use.checkpoints import write_json
 from ..use.fast import fast
 from ..use.gated import gate_of
@@ -96,9 +96,8 @@ def _print(result):
 def _evaluate(given):
     model = AudioVisualModel.load(given.checkpoint).to(best_device())
     options = {"semantic": True} if model.settings.get("num_classes", 1) > 1 else {}
-    kind, options["image_size"] = DATASETS.find(given.dataset), model.picture_size(given.image_size)
-    takes = registry.arguments(kind)
-    data = kind(given.data, given.split, **{k: v for k, v in options.items() if k in takes})
+    options["image_size"] = model.picture_size(given.image_size)
+    data = call(DATASETS.find(given.dataset), given.data, given.split, **options)
     if "semantic" in options and data.num_classes == 1:
         raise ValueError(f"{given.checkpoint} tells classes apart, and the data set {given.dataset!r} has a mask alone")
     if given.gated is not None:

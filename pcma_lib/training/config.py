@@ -136,6 +136,11 @@ class TrainConfig:
             config.learning_rate = rates.get(kind, rates.get("pcmanet", config.learning_rate))
         return config
 
+    @classmethod
+    def stored(cls, settings: dict) -> "TrainConfig":
+        """The settings of a config.json; what only another version knows is left out."""
+        return cls(**{f.name: settings[f.name] for f in dataclasses.fields(cls) if f.name in settings})
+
     def model_settings(self) -> dict:
         """The arguments of `AudioVisualModel`, and of the network in it those that are settings here."""
         from ..use.model import NETWORKS

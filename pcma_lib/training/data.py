@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..data.avsbench import DATASETS
 from ..data.clip import Clip, collate
 from ..data.files import resolve
-from ..registry import arguments
+from ..registry import arguments, call
 from .config import TrainConfig
 from .progress import Progress
 
@@ -22,12 +22,11 @@ def open_dataset(config: TrainConfig, split: str, **options: Any) -> Dataset:
     """
     kind = DATASETS.find(config.dataset)
     options = {"image_size": config.image_size, "cache": config.cache, "seed": config.seed, **options}
-    takes = arguments(kind)
-    if "semantic" in takes:
+    if "semantic" in arguments(kind):
         options["semantic"] = config.semantic
     elif config.semantic:
         raise ValueError(f"the data set {config.dataset!r} takes no argument semantic; add it, or set semantic=False")
-    return kind(resolve(config.data), split, **{k: v for k, v in options.items() if k in takes})
+    return call(kind, resolve(config.data), split, **options)
 
 
 def clip_names(dataset: Dataset) -> list[str]:

@@ -1,10 +1,10 @@
 """Training that can be killed at any moment and goes on as if it had not been (paper V-B)."""
 
-import dataclasses
 import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -91,7 +91,7 @@ class Training:
         state = self.run.load() if resume else None
         self.run.refuse_what_would_be_lost(resume, state)
         if config.mixed_precision == "auto":
-            config = dataclasses.replace(config, mixed_precision=self.run.precision(state) or best_precision())
+            config = replace(config, mixed_precision=self.run.precision(state) or best_precision())
         self.run.refuse_other_settings(config, state)
         self.config, self.accelerator = config, self._accelerator(config, cpu)
         self.step, self.best, self.seconds = (state[k] for k in ("step", "best", "seconds")) if state else (0, None, 0.0)
@@ -298,8 +298,7 @@ def test(
     folder, here = Path(folder), PartialState(cpu=best_device().type == "cpu")
     if not (folder / "result.json").is_file():
         raise FileNotFoundError(f"{folder} holds no finished run, as result.json is missing; fit with --resume ends it")
-    known = {f.name for f in dataclasses.fields(TrainConfig)}  # another version's settings may have others
-    config = TrainConfig(**{k: v for k, v in read_json(folder / "config.json").items() if k in known})
+    config = TrainConfig.stored(read_json(folder / "config.json"))
     model = AudioVisualModel.load(folder / "best.safetensors", network).to(best_device())
     more = []
     if data is None:

@@ -41,8 +41,7 @@ def differences(before: dict, now: dict) -> tuple[list[str], list[str]]:
     One that an older version did not have counts as its default; fewer epochs or steps than before may not be.
     """
     named = {k: before[k] for k in ("network", "dataset") if k in before}  # which may not be registered now
-    known = {k: now[k] if k in named else v for k, v in before.items() if k in now}
-    before = TrainConfig(**known).to_dict() | named
+    before = TrainConfig.stored(before | {k: now[k] for k in named}).to_dict() | named
     differ = [k for k in sorted(now) if now[k] != before[k] and k not in FREE]
     limits = {k: [s[k] or sys.maxsize for s in (before, now)] for k in ("epochs", "max_steps")}
     told = [k for k in differ if k in TOLD and (k not in limits or limits[k][0] < limits[k][1])]
